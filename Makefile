@@ -1,0 +1,90 @@
+# `make help` lists what there is. Everything sets up what it needs by itself.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLUSTER := $(PYTHON) hack/cluster/cluster.py
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@echo "== installing the locked dependencies into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Install what development needs
+
+.PHONY: demo
+demo: setup ## A good configuration promoted, a bad one rolled back; no cluster, two minutes
+	$(BIN)/signalcanary demo
+
+# Here a test that lacks the cluster, or what it is built from, fails rather than skips.
+.PHONY: test
+test: export SIGNALCANARY_REQUIRE_CLUSTER := 1
+test: lint cluster-tools test-fast test-cluster ## Everything, the real cluster included
+
+.PHONY: test-fast
+test-fast: setup ## All tests that need no cluster
+	$(BIN)/pytest tests/unit tests/sim tests/integration tests/e2e -n 2 --dist loadfile
+
+.PHONY: test-cluster
+test-cluster: setup ## The tests on the real cluster, which is taken down again
+	$(CLUSTER) up
+	SIGNALCANARY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster -v --durations=10
+	SIGNALCANARY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster_lifecycle -v
+
+.PHONY: lint
+lint: setup ## Style, types, architecture, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: setup ## Write the CRD anew from the models
+	$(BIN)/signalcanary crd | tee crds/signalcanary.dev_signalcanaries.yaml \
+		> charts/signalcanary/crds/signalcanary.dev_signalcanaries.yaml
+
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+.PHONY: lock
+lock: setup ## Lock the dependencies anew
+	$(COMPILE) --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra operator -c requirements/dev.txt -o requirements/operator.txt
+	$(COMPILE) --extra workloads -c requirements/dev.txt -o requirements/workloads.txt
+
+.PHONY: cluster-tools
+cluster-tools: ## Build what the cluster is made of; cached
+	$(CLUSTER) tools
+
+.PHONY: cluster-up
+cluster-up: ## A one-node cluster: kind where Docker works, else from packages (root, Go)
+	$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## Take the cluster down and leave nothing behind
+	$(CLUSTER) down
+
+.PHONY: cluster-demo
+cluster-demo: setup cluster-up ## The demo's two stories on the cluster, with kubectl apply
+	$(BIN)/python hack/cluster_demo.py
+
+.PHONY: bench
+bench: setup ## Measure throughput; prints figures, asserts nothing
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+.PHONY: clean
+clean: ## Remove what was built here
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
