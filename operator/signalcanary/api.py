@@ -1,0 +1,449 @@
+"""The custom resource ``SignalCanary`` (signalcanary.dev/v1alpha1) as pydantic models.
+
+The one place for defaults, descriptions and validation rules: the CRD that the API server
+enforces is generated from these models (`crd.py`), so what `kubectl explain` says, what the
+server refuses and what the operator reads cannot drift apart.
+
+Rules across fields are CEL, beside the model they belong to; each message says what to write
+instead. The validators repeat the few that local runs need, where no API server stands guard.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
+
+from signalcanary.contract import (
+    JUDGED_METRICS,
+    METRICS_BY_NAME,
+    SHORTEST_WINDOW,
+    SYMBOL_PATTERN,
+    WINDOW_HELP,
+    DataSource,
+    Duration,
+    Model,
+    PositiveDuration,
+    SignalConfig,
+    format_duration,
+    shown,
+    string_schema,
+)
+
+GROUP: Final = "signalcanary.dev"
+VERSION: Final = "v1alpha1"
+KIND: Final = "SignalCanary"
+PLURAL: Final = "signalcanaries"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+# A StatefulSet's pods carry "<its name>-<10 digits>" in a label of at most 63 characters, and its
+# name is "<name>-<8>-canary-analysis"; their host names are labels too, so it has no dots.
+MAX_NAME_LENGTH: Final = 27
+NAME_HELP: Final = (
+    "metadata.name becomes part of pods' host names: write at most "
+    f"{MAX_NAME_LENGTH} lower-case letters, digits and '-', without dots"
+)
+MAX_SYMBOLS: Final = 256
+MAX_STAGES: Final = 16
+MAX_CONDITIONS: Final = 32
+
+_LABEL_VALUE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+DNS_LABEL: Final = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+
+
+def _rule(rule: str, message: str) -> JsonDict:
+    return {"rule": rule, "message": message}
+
+
+Symbol = Annotated[
+    str,
+    StringConstraints(pattern=SYMBOL_PATTERN),
+    WithJsonSchema(
+        string_schema(
+            SYMBOL_PATTERN,
+            20,
+            "write a symbol as the exchange does, 2 to 20 capital letters and digits, "
+            "for example BTCUSDT",
+        )
+    ),
+]
+VersionLabel = Annotated[
+    str,
+    StringConstraints(pattern=_LABEL_VALUE, max_length=63),
+    WithJsonSchema(
+        string_schema(
+            _LABEL_VALUE,
+            63,
+            "write a version that is a label value: letters, digits, '-', '_' and '.', beginning "
+            "and ending with a letter or digit, for example v2.0-prod",
+        )
+    ),
+]
+StageName = Annotated[
+    str,
+    StringConstraints(pattern=DNS_LABEL, max_length=63),
+    WithJsonSchema(
+        string_schema(
+            DNS_LABEL,
+            63,
+            "write a stage name in lower-case letters, digits and '-', for example canary",
+        )
+    ),
+]
+_SIZE: Final = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi)?$"
+Size = Annotated[
+    str,
+    StringConstraints(pattern=_SIZE, max_length=24),
+    WithJsonSchema(string_schema(_SIZE, 24, "write a size such as 500Mi, 20Gi or 1.5Ti")),
+]
+_NO_REPEATS: Final = "self.all(x, self.exists_one(y, y == x))"
+
+
+def _first_repeated(items: tuple[str, ...]) -> str | None:
+    return next((x for i, x in enumerate(items) if x in items[:i]), None)
+
+
+class Symbols(Model):
+    """Where the canary runs, and where the signal runs once it is promoted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "self.canary.all(c, c in self.full)",
+                    "every symbol in canary must also be in full: add it to full, "
+                    "or take it out of canary",
+                )
+            ]
+        }
+    )
+
+    canary: tuple[Symbol, ...] = Field(
+        min_length=1,
+        max_length=MAX_SYMBOLS,
+        description="Symbols that the canary runs and is judged on; a subset of full.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(_NO_REPEATS, "a symbol stands in canary twice: write each symbol once")
+            ]
+        },
+    )
+    full: tuple[Symbol, ...] = Field(
+        min_length=1,
+        max_length=MAX_SYMBOLS,
+        description="Symbols that a promoted configuration runs on.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(_NO_REPEATS, "a symbol stands in full twice: write each symbol once")
+            ]
+        },
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field, items in (("canary", self.canary), ("full", self.full)):
+            if (twice := _first_repeated(items)) is not None:
+                raise ValueError(f"{twice} stands in {field} twice: write each symbol once")
+        if extra := sorted(set(self.canary) - set(self.full)):
+            raise ValueError(
+                f"every symbol in canary must also be in full: add {', '.join(extra)} to full, "
+                "or take it out of canary"
+            )
+        return self
+
+
+class Stage(Model):
+    """One step of the rollout."""
+
+    name: StageName = Field(description="Unique name of the stage.")
+    duration: Duration = Field(
+        description="How long the canary must be judged healthy in this stage. The clock runs "
+        "only while every condition can be judged. Unit: wall clock."
+    )
+
+
+_AUC_IS_GOOD_WHEN_HIGH: Final = (
+    "a high AUC is good: write below; or, for one too good to be true, above with 0.75 or more"
+)
+_BAD_WHEN_HIGH: Final = "this metric is bad when it is high: write above"
+
+
+class Condition(Model):
+    """A reason to roll back: a metric beyond a bound for some time, on any canary symbol."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "has(self.above) != has(self.below)",
+                    "write exactly one of above and below",
+                ),
+                _rule(
+                    "has(self.below) || !self.metric.startsWith('slice_auc_') || "
+                    "!has(self.above) || self.above >= 0.75",
+                    _AUC_IS_GOOD_WHEN_HIGH,
+                ),
+                _rule(
+                    "has(self.above) || self.metric.startsWith('slice_auc_') || "
+                    "self.metric.endsWith('_samples')",
+                    _BAD_WHEN_HIGH,
+                ),
+            ]
+        }
+    )
+
+    metric: str = Field(
+        description="Name of the metric, as analysis exports it.",
+        json_schema_extra={
+            "maxLength": 63,
+            "x-kubernetes-validations": [
+                _rule(
+                    f"self in [{', '.join(repr(name) for name in JUDGED_METRICS)}]",
+                    f"unknown metric: write one of {', '.join(JUDGED_METRICS)}",
+                )
+            ],
+        },
+    )
+    above: float | None = Field(
+        default=None,
+        ge=-1e12,
+        le=1e12,
+        description="Breached while the value is greater than this. Unit: the metric's own.",
+    )
+    below: float | None = Field(
+        default=None,
+        ge=-1e12,
+        le=1e12,
+        description="Breached while the value is less than this. Unit: the metric's own.",
+    )
+    for_: Duration = Field(
+        default=timedelta(0),
+        alias="for",
+        description="How long the breach must hold before the rollback. Time in which the metric "
+        "could not be judged does not count. Unit: wall clock.",
+    )
+    min_samples: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="With fewer samples than this the condition is inconclusive: it neither "
+        "rolls back nor promotes. Unit: labelled rows.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metric not in JUDGED_METRICS:
+            raise ValueError(
+                f"unknown metric {self.metric!r}: write one of {', '.join(JUDGED_METRICS)}"
+            )
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"{self.metric}: write exactly one of above and below")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        bound = self.above if self.above is not None else self.below
+        assert bound is not None  # by _check
+        return bound
+
+    @property
+    def sign(self) -> Literal[">", "<"]:
+        return ">" if self.above is not None else "<"
+
+    @property
+    def key(self) -> str:
+        """What names this condition in status, for example ``platt_ece>0.1``."""
+        return f"{self.metric}{self.sign}{shown(self.threshold)}"
+
+    def is_beyond(self, value: float) -> bool:
+        return value > self.threshold if self.sign == ">" else value < self.threshold
+
+    def describe(self) -> str:
+        """The condition in words, for example ``platt_ece > 0.1 for 2m``."""
+        return self.bound() + (f" for {format_duration(self.for_)}" if self.for_ else "")
+
+    def bound(self) -> str:
+        """The bound in words, for example ``platt_ece > 0.1``."""
+        suffix = " ms" if METRICS_BY_NAME[self.metric].unit == "ms" else ""
+        return f"{self.metric} {self.sign} {shown(self.threshold)}{suffix}"
+
+
+def seed_conditions() -> tuple[Condition, ...]:
+    """The three rollback conditions of seed 002, the defaults."""
+    return (
+        Condition(metric="platt_ece", above=0.1, for_=timedelta(minutes=2)),
+        Condition(metric="merge_time_diff_ms_p99", above=2000, for_=timedelta(minutes=5)),
+        Condition(metric="slice_auc_active_period", below=0.55, for_=timedelta(minutes=10)),
+    )
+
+
+class Rollback(Model):
+    """When the canary is taken back."""
+
+    conditions: tuple[Condition, ...] = Field(
+        default=seed_conditions(),
+        min_length=1,
+        max_length=MAX_CONDITIONS,
+        description="Any one of these rolls the canary back.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "self.all(x, self.exists_one(y, y.metric == x.metric && "
+                    "has(y.above) == has(x.above)))",
+                    "a metric stands in two conditions with the same direction: keep one of them",
+                )
+            ]
+        },
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        directions = tuple(f"{c.metric} {c.sign}" for c in self.conditions)
+        if (twice := _first_repeated(directions)) is not None:
+            raise ValueError(f"{twice}: two conditions of the same direction: keep one of them")
+        return self
+
+
+class OnNoData(StrEnum):
+    ROLLBACK = "Rollback"
+    HOLD = "Hold"
+
+
+class Evaluation(Model):
+    """How the canary is looked at."""
+
+    interval: PositiveDuration = Field(
+        default=timedelta(seconds=10),
+        description="Time between two looks. Unit: wall clock, at least 1s.",
+    )
+    stale_after: PositiveDuration = Field(
+        default=timedelta(seconds=60),
+        description="A value whose evaluation is older than this is not judged. Unit: wall clock.",
+    )
+    no_data_after: PositiveDuration = Field(
+        default=timedelta(minutes=10),
+        description="A canary symbol that has sent no fresh data for this long, though the "
+        "metrics source answers, is silent. Unit: wall clock.",
+    )
+    on_no_data: OnNoData = Field(
+        default=OnNoData.ROLLBACK,
+        description="What to do with a silent canary: Rollback, or Hold until it speaks again.",
+    )
+
+
+class Storage(Model):
+    """Where harvested data is kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "!has(self.claimName) || !has(self.storageClassName)",
+                    "claimName names a claim that exists: take storageClassName out",
+                ),
+                *(
+                    _rule(
+                        f"has(self.{name}) == has(oldSelf.{name}) && "
+                        f"(!has(self.{name}) || self.{name} == oldSelf.{name})",
+                        f"storage.{name} cannot be changed, as the data would stay behind: "
+                        "make a new SignalCanary",
+                    )
+                    for name in ("claimName", "storageClassName", "accessMode")
+                ),
+            ]
+        }
+    )
+
+    claim_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="An existing PersistentVolumeClaim to use. It outlives the SignalCanary. "
+        "Without it a claim is made, which is deleted with the SignalCanary.",
+    )
+    size: Size = Field(
+        default="20Gi",
+        description="Size of the claim that is made. Unit: bytes, as a Kubernetes quantity.",
+    )
+    storage_class_name: str | None = Field(
+        default=None,
+        max_length=253,
+        description="StorageClass of the claim that is made; the cluster's default if not given.",
+    )
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
+        default="ReadWriteOnce",
+        description="Access mode of the claim. With ReadWriteOnce all pods of the SignalCanary "
+        "share one node.",
+    )
+    commit_interval: PositiveDuration = Field(
+        default=timedelta(seconds=10),
+        description="Longest time that a received row waits for its commit. Unit: wall clock.",
+    )
+
+
+class Workloads(Model):
+    """The harvest and analysis pods."""
+
+    symbols_per_shard: int = Field(
+        default=8,
+        ge=1,
+        le=MAX_SYMBOLS,
+        description="Symbols that one harvest pod and one analysis pod take.",
+    )
+
+
+class SignalCanarySpec(Model):
+    """What to roll out, where, in which steps, and when to take it back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "duration(self.evaluation.interval) >= duration('1s')",
+                    "evaluation.interval must be at least 1s",
+                )
+            ]
+        }
+    )
+
+    version: VersionLabel = Field(
+        description="Your name for this configuration; it becomes a label value."
+    )
+    symbols: Symbols = Field(description="The canary's symbols and the full set.")
+    signal: SignalConfig = Field(
+        default=SignalConfig(), description="The configuration that is rolled out."
+    )
+    source: DataSource = Field(default=DataSource(), description="Where market data comes from.")
+    storage: Storage = Field(default=Storage(), description="Where harvested data is kept.")
+    stages: tuple[Stage, ...] = Field(
+        default=(Stage(name="canary", duration=timedelta(hours=48)),),
+        min_length=1,
+        max_length=MAX_STAGES,
+        description="The steps of the rollout, in order.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "self.all(x, self.exists_one(y, y.name == x.name))",
+                    "two stages have the same name: give each stage a name of its own",
+                )
+            ]
+        },
+    )
+    rollback: Rollback = Field(default=Rollback(), description="When the canary is taken back.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="How the canary is looked at.")
+    workloads: Workloads = Field(default=Workloads(), description="The harvest and analysis pods.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = tuple(stage.name for stage in self.stages)
+        if (twice := _first_repeated(names)) is not None:
+            raise ValueError(f"two stages are called {twice}: give each a name of its own")
+        if self.evaluation.interval < timedelta(seconds=1):
+            raise ValueError("evaluation.interval must be at least 1s")
+        windows = (self.signal.calibration.train, self.signal.calibration.test)
+        if min(windows) < SHORTEST_WINDOW:
+            raise ValueError(f"signal.calibration: {WINDOW_HELP}")
+        return self

@@ -1,0 +1,236 @@
+"""The command line: ``signalcanary VERB``.
+
+Each verb imports what it needs when it is asked for: help must come at once, and must not fail
+because an extra is not installed. A user's mistake ends in a sentence, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from signalcanary import __version__
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0    it went as it should
+  1    lint: a manifest has problems; run: rolled back, or it could not run;
+       demo: it did not end as it should
+  2    the command line is wrong, or an extra is not installed
+  130  interrupted (Ctrl-C); every process that was started has been ended
+"""
+
+_EXTRA: Final = {"demo": "local", "run": "local", "operator": "operator"}
+"""What to install for a verb; the others need nothing."""
+
+
+_USED_BY_CHILDREN: Final = ("msgspec", "numpy", "pyarrow", "rich", "websockets")
+"""Packages that would be missed only later, by a process that says so less clearly."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    parser = argparse.ArgumentParser(
+        prog="signalcanary",
+        description="Rolls a trading-signal configuration out beside the stable one, judges it "
+        "on live evidence, and promotes it or takes it back.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=_EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    demo = add("demo", "watch a good signal be promoted and a bad one rolled back (2 min)")
+    _add_local_options(demo)
+
+    run = add("run", "roll a manifest out on this machine, without a cluster")
+    run.add_argument("file", type=Path, metavar="FILE", help="manifest with one SignalCanary")
+    run.add_argument(
+        "--exchange",
+        choices=("synthetic", "none"),
+        default="none",
+        help="synthetic: start a local exchange and use it instead of the manifest's source; "
+        "none: use the manifest's source (default)",
+    )
+    run.add_argument(
+        "--until",
+        choices=("settled", "forever"),
+        default="settled",
+        help="settled: end when it is promoted or rolled back (default); forever: go on, and "
+        "take the file up again whenever it changes",
+    )
+    run.add_argument(
+        "--speed",
+        type=_positive,
+        default=120.0,
+        help="event time over wall time of the synthetic exchange (default: %(default)s)",
+    )
+    _add_local_options(run)
+
+    lint = add("lint", "check manifests and say what to write instead")
+    lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest; - is stdin")
+
+    add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
+    verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
+    return parser
+
+
+def _add_local_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="keep data, logs and the object here; a run goes on from it (default: a temporary "
+        "folder, removed at the end)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=11, help="of the synthetic market (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="timestamped lines instead of a screen; so does NO_COLOR, or not being a terminal",
+    )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError("must be greater than 0")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["operator"]:
+        # Its options are its own.
+        return _guarded("operator", lambda: _operator(arguments[1:]))
+    args = build_parser().parse_args(arguments)
+    verb: str = args.verb
+    return _guarded(verb, lambda: _VERBS[verb](args))
+
+
+def _guarded(verb: str, run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing.startswith("signalcanary") or verb not in _EXTRA:
+            raise
+        print(
+            f"signalcanary {verb} needs {missing}, which is not installed: "
+            f"pip install 'signalcanary[{_EXTRA[verb]}]'",
+            file=sys.stderr,
+        )
+        return USAGE
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has had enough of it.
+        sys.stderr.close()
+        return FAILED
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from signalcanary.local.demo import run_demo
+
+    return _run_locally(args.data, lambda data: run_demo(data, args.plain, args.seed))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from signalcanary.local.run import RunOptions, run_file
+
+    def main(data: Path) -> Awaitable[int]:
+        options = RunOptions(
+            args.file, args.exchange, args.until, data, args.plain, args.speed, args.seed
+        )
+        return run_file(options)
+
+    return _run_locally(args.data, main)
+
+
+def _run_locally(data: Path | None, main: Callable[[Path], Awaitable[int]]) -> int:
+    for package in _USED_BY_CHILDREN:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)
+
+    from signalcanary.local.run import RunError, run_until_done
+
+    async def in_folder() -> int:
+        # The folder is removed in here, where a second Ctrl-C cannot leave half of it behind.
+        with ExitStack() as stack:
+            folder = data
+            if folder is None:
+                temporary = tempfile.TemporaryDirectory(prefix="signalcanary-")
+                folder = Path(stack.enter_context(temporary))
+            folder.mkdir(parents=True, exist_ok=True)
+            return await main(folder.resolve())
+
+    try:
+        return run_until_done(in_folder)
+    except (RunError, OSError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+
+def _lint(args: argparse.Namespace) -> int:
+    from signalcanary.lint import check
+
+    worst = OK
+    for file in args.files:
+        name = str(file)
+        try:
+            text = sys.stdin.read() if name == "-" else file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            print(f"{name}: {getattr(error, 'strerror', None) or error}")
+            worst = FAILED
+            continue
+        report = check(text)
+        for problem in report.problems:
+            print(problem.describe(name))
+        if report.problems:
+            worst = FAILED
+        else:
+            names = ", ".join(one.name for one in report.found)
+            print(f"{name}: {names}: ok" if names else f"{name}: no SignalCanary in it")
+    return worst
+
+
+def _crd(args: argparse.Namespace) -> int:
+    from signalcanary.crd import render_crd
+
+    print(render_crd(), end="")
+    return OK
+
+
+def _operator(arguments: Sequence[str]) -> int:
+    from signalcanary.operator import main as operator_main
+
+    return operator_main(arguments)
+
+
+_VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "demo": _demo,
+    "run": _run,
+    "lint": _lint,
+    "crd": _crd,
+}

@@ -1,0 +1,288 @@
+"""Everything that is said to the Kubernetes API server, beside watching.
+
+Reads and writes are thin and idempotent; what to write is decided elsewhere.
+
+    ClusterError
+    ├── Conflict      the object has changed since it was read: look again
+    ├── Gone          the object, or its namespace, does not exist any more
+    └── Refused       the server will not have it (invalid, forbidden, over quota)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+
+from signalcanary.api import API_VERSION, GROUP, KIND, PLURAL
+from signalcanary.resources import MANAGED_BY, MANAGER, Manifest
+from signalcanary.revisions import canonical_hash
+from signalcanary.rollout import (
+    Phase,
+    Transition,
+)
+from signalcanary.store import Kind, Live
+from signalcanary.telemetry import OperatorMetrics
+
+FIELD_MANAGER: Final = "signalcanary"
+_APPLY: Final = "application/apply-patch+yaml"
+_DEADLINE_SECONDS: Final = 15.0
+
+
+class ClusterError(Exception):
+    """The API server did not do what was asked."""
+
+
+class Conflict(ClusterError):
+    pass
+
+
+class Gone(ClusterError):
+    pass
+
+
+class Refused(ClusterError):
+    pass
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[client.ApiClient]:
+    """A client from the pod's service account, or from the kubeconfig outside a cluster."""
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    async with client.ApiClient(configuration) as api:
+        yield api
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What keeps an object from being carried out.
+
+    Attributes:
+        about: what it is about, the same however often and in whatever words it is said.
+    """
+
+    reason: str
+    about: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of one kind, and the version of the cluster that it shows."""
+
+    items: list[Live]
+    version: str | None
+
+
+class Cluster:
+    """The API server, as the reconciler needs it.
+
+    Objects go in and out as they are on the wire: the client's models refuse what a server of
+    another release, or a stranger's object, may hold.
+    """
+
+    def __init__(self, api: client.ApiClient, metrics: OperatorMetrics, identity: str) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._identity = identity
+
+    async def list_all(self, kind: Kind, namespace: str | None) -> Listed:
+        """Every object of a kind that this operator owns, or every SignalCanary."""
+        path = _path(kind, namespace)
+        if kind is not Kind.SIGNAL_CANARY:
+            path += "?" + urlencode({"labelSelector": f"{MANAGED_BY}={MANAGER}"})
+        listed = await self._call("GET", path, kind.value, None)
+        try:
+            return Listed(list(listed["items"]), listed["metadata"].get("resourceVersion"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ClusterError(f"{kind.value}: the answer is no list") from error
+
+    async def write_status(self, item: Live, status: Mapping[str, Any]) -> Live:
+        """Replace the status, if the object is still the one that was read.
+
+        Raises:
+            Conflict: it has changed; nothing was written.
+            Gone: it was deleted.
+        """
+        metadata = item["metadata"]
+        path = _path(Kind.SIGNAL_CANARY, metadata["namespace"], metadata["name"])
+        body = {**item, "apiVersion": API_VERSION, "kind": KIND, "status": dict(status)}
+        written: Live = await self._call(
+            "PUT", f"{path}/status?fieldManager={FIELD_MANAGER}", KIND, "status", body
+        )
+        return written
+
+    async def apply(self, manifest: Manifest) -> Live:
+        """Server-side apply; takes over fields that others have set on our objects.
+
+        Raises:
+            Refused: there is an object of that name, and it is not the SignalCanary's.
+        """
+        kind, metadata = Kind(manifest["kind"]), manifest["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        try:
+            existing = await self._call("GET", path, kind.value, None)
+        except Gone:
+            existing = None
+        if existing is not None and existing["metadata"].get("deletionTimestamp"):
+            raise ClusterError(f"{kind}: {metadata['name']} is still being deleted: waiting")
+        if existing is not None and not _owners(existing) & _owners(manifest):
+            raise Refused(
+                f"{kind}: {metadata['name']} exists and is not this SignalCanary's: "
+                "rename or delete the one or the other"
+            )
+        path += f"?fieldManager={FIELD_MANAGER}&force=true"
+        applied: Live = await self._call("PATCH", path, kind.value, "apply", manifest)
+        return applied
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete an owned object and what hangs on it; one that is gone already, or is another
+        one by now, is fine."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._call("DELETE", _path(kind, namespace, name), kind.value, "delete", options)
+        except (Gone, Conflict):
+            return
+
+    async def emit(self, item: Live, transition: Transition) -> None:
+        """Post an Event of a transition, once."""
+        at = transition.time.isoformat(timespec="milliseconds")
+        said = [at, transition.reason, transition.phase, transition.message]
+        await self._post(
+            item,
+            canonical_hash([item["metadata"]["uid"], *said]),
+            transition.time,
+            {
+                "action": _ACTIONS[transition.phase],
+                "reason": transition.reason,
+                "message": transition.message,
+                "type": "Warning" if transition.is_warning else "Normal",
+            },
+        )
+
+    async def warn(self, item: Live, problem: Problem, at: datetime) -> None:
+        """Post an Event of what keeps an object from being carried out, once a generation."""
+        metadata = item["metadata"]
+        about = [metadata["uid"], metadata.get("generation"), problem.reason, problem.about]
+        fields = {"action": "Reconcile", "reason": problem.reason, "message": problem.message}
+        await self._post(item, canonical_hash(about), at, {**fields, "type": "Warning"})
+
+    async def _post(self, item: Live, name: str, at: datetime, fields: Mapping[str, str]) -> None:
+        """Post an Event; its name is a hash of what it says, so that it is posted only once."""
+        metadata = item["metadata"]
+        seconds = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        # Of core/v1, not events.k8s.io: that one refuses the timestamps kubectl sorts by.
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{metadata['name']}.{name[:16]}",
+                "namespace": metadata["namespace"],
+            },
+            "firstTimestamp": seconds,
+            "lastTimestamp": seconds,
+            "count": 1,
+            "source": {"component": f"{GROUP}/operator"},
+            "reportingComponent": f"{GROUP}/operator",
+            "reportingInstance": self._identity[:128],
+            **fields,
+            "message": _cut(fields["message"], 1024),
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+        }
+        path = f"/api/v1/namespaces/{metadata['namespace']}/events"
+        try:
+            await self._call("POST", path, "Event", "create", event)
+        except Conflict:
+            return  # posted before, by this process or the one before it
+
+    async def _call(
+        self, method: str, path: str, kind: str, verb: str | None, body: Any = None
+    ) -> Any:
+        content = _APPLY if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": content}
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                request = await self._api.param_serialize(
+                    method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+                )
+                response = await self._api.call_api(*request)
+                text = await response.read()
+            answer = json.loads(text) if response.status < 300 else None
+        except (aiohttp.ClientError, ApiException, TimeoutError, OSError) as error:
+            raise ClusterError(f"{kind}: {type(error).__name__}: {error}") from error
+        except ValueError as error:
+            raise ClusterError(f"{kind}: the answer is not JSON: {error}") from error
+        if response.status >= 300:
+            message = f"{kind}: {response.status} {_explain(text) or response.reason}"
+            raise _ERRORS.get(response.status, ClusterError)(message)
+        if verb is not None:
+            self._metrics.writes.labels(kind, verb).inc()
+        return answer
+
+
+_ERRORS: Final = {409: Conflict, 404: Gone, 400: Refused, 403: Refused, 422: Refused}
+
+_RESOURCES: Final = {
+    Kind.SIGNAL_CANARY: (f"/apis/{API_VERSION}", PLURAL),
+    Kind.STATEFUL_SET: ("/apis/apps/v1", "statefulsets"),
+    Kind.CONTROLLER_REVISION: ("/apis/apps/v1", "controllerrevisions"),
+    Kind.POD: ("/api/v1", "pods"),
+    Kind.CONFIG_MAP: ("/api/v1", "configmaps"),
+    Kind.CLAIM: ("/api/v1", "persistentvolumeclaims"),
+}
+
+
+def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+    root, plural = _RESOURCES[kind]
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{scope}/{plural}" + (f"/{name}" if name else "")
+
+
+def _owners(item: Live) -> set[str]:
+    return {str(o.get("uid")) for o in item["metadata"].get("ownerReferences") or ()}
+
+
+def _explain(body: bytes) -> str:
+    """What the server says of an error, as people read it."""
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = body.decode(errors="replace").strip()
+    return str(message)[:500]
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """The server counts bytes, and refuses an Event with one too many."""
+    if len(text.encode()) <= most_bytes:
+        return text
+    return text.encode()[: most_bytes - 3].decode(errors="ignore") + "…"
+
+
+_ACTIONS: Final = {
+    Phase.PENDING: "StartRollout",
+    Phase.WARMING: "WarmUp",
+    Phase.PROGRESSING: "StartStage",
+    Phase.PROMOTING: "StartPromotion",
+    Phase.SUCCEEDED: "Promote",
+    Phase.ROLLING_BACK: "RollBack",
+    Phase.ROLLED_BACK: "RollBack",
+}

@@ -1,0 +1,494 @@
+"""What the operator and the workloads agree on, and nothing else.
+
+Three things: the signal configuration (what is rolled out), the workload configuration (the
+file a harvest or analysis process is started with), and the metrics that come back. Both
+sides import this module; it imports neither side, and no clock, network or Kubernetes.
+
+Wire form is camelCase JSON. Durations are strings as Kubernetes writes them (``1500ms``,
+``10s``, ``2m``, ``48h``) and `timedelta` in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+# --------------------------------------------------------------------------- durations
+
+DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+DURATION_HELP: Final = "write a duration such as 1500ms, 30s, 2m or 48h, at most 8760h"
+MAX_DURATION: Final = timedelta(hours=8760)
+"""A year; beyond some point no calendar could hold the end of it."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration as Go and Kubernetes write it (``1h30m``, ``1500ms``), to the millisecond.
+
+    Raises:
+        ValueError: the text is not a duration; the message says what to write.
+    """
+    if not re.fullmatch(DURATION_PATTERN, text):
+        raise ValueError(f"{text!r} is not a duration: {DURATION_HELP}")
+    total_ms = sum(float(n) * _UNIT_MS[unit] for n, unit in _DURATION_PART.findall(text))
+    if total_ms > MAX_DURATION / timedelta(milliseconds=1):
+        raise ValueError(f"{text!r} is too long: {DURATION_HELP}")
+    return timedelta(milliseconds=round(total_ms))
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration in the fewest units: ``48h``, ``1h30m``, ``1500ms``; zero is ``0s``."""
+    ms = round(value.total_seconds() * 1_000)
+    if ms < 0:
+        return f"-{format_duration(-value)}"
+    if ms % 1_000:
+        return f"{ms}ms"
+    seconds = ms // 1_000
+    hours, rest = divmod(seconds, 3_600)
+    minutes, seconds = divmod(rest, 60)
+    parts = ((hours, "h"), (minutes, "m"), (seconds, "s"))
+    return "".join(f"{n}{unit}" for n, unit in parts if n) or "0s"
+
+
+def shown(number: float) -> str:
+    """A number as people write it: all its digits, no exponent where none is needed."""
+    return f"{number:.15g}"
+
+
+_NOT_TOO_LONG: Final = f"duration(self) <= duration('{format_duration(MAX_DURATION)}')"
+
+
+def _read_duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def string_schema(pattern: str, max_length: int, message: str, *more_rules: str) -> dict[str, Any]:
+    """Schema of a string whose refusal says what to write, which a bare pattern does not."""
+    cel = pattern.replace("\\", "\\\\")
+    rule = " && ".join((f"self.matches('{cel}')", *more_rules))
+    return {
+        "type": "string",
+        "maxLength": max_length,
+        "x-kubernetes-validations": [{"rule": rule, "message": message}],
+    }
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(string_schema(DURATION_PATTERN, 24, DURATION_HELP, _NOT_TOO_LONG)),
+]
+
+
+def _check_positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError(f"must be longer than 0s: {DURATION_HELP}")
+    return value
+
+
+PositiveDuration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    AfterValidator(_check_positive),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(
+        string_schema(
+            DURATION_PATTERN,
+            24,
+            f"{DURATION_HELP}; it must be longer than 0s",
+            _NOT_TOO_LONG,
+            "duration(self) >= duration('1ms')",
+        )
+    ),
+]
+
+# --------------------------------------------------------------------------- the model base
+
+
+class Model(BaseModel):
+    """Frozen, strict about unknown fields and about NaN, camelCase on the wire."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """This object as JSON-ready camelCase; unset optional fields are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+# --------------------------------------------------------------------------- the signal
+
+
+class RegimeWeights(Model):
+    """How the two features are fused in one market regime (seed 002)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self.ofi + self.cvd > 0.999999 && self.ofi + self.cvd < 1.000001",
+                    "message": "the weights ofi and cvd must sum to 1, "
+                    "for example {ofi: 0.6, cvd: 0.4}",
+                }
+            ]
+        }
+    )
+
+    ofi: float = Field(ge=0, le=1, description="Weight of the order-flow-imbalance z-score (0–1).")
+    cvd: float = Field(
+        ge=0, le=1, description="Weight of the cumulative-volume-delta z-score (0–1)."
+    )
+    gate: float = Field(
+        default=0.0,
+        ge=0,
+        le=16,
+        description="Signals weaker than this are emitted as 0. Unit: z-score.",
+    )
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> Self:
+        if abs(self.ofi + self.cvd - 1) >= 1e-6:
+            raise ValueError(
+                f"the weights ofi and cvd must sum to 1, not {self.ofi + self.cvd:g}; "
+                "for example {ofi: 0.6, cvd: 0.4}"
+            )
+        return self
+
+
+class Fusion(Model):
+    """Weights by market regime: ``baseline`` serves where the regime is not known yet."""
+
+    baseline: RegimeWeights = Field(
+        default=RegimeWeights(ofi=0.6, cvd=0.4),
+        description="Weights while the regime is unknown or in transition.",
+    )
+    active: RegimeWeights = Field(
+        default=RegimeWeights(ofi=0.7, cvd=0.3), description="Weights in the active regime."
+    )
+    quiet: RegimeWeights = Field(
+        default=RegimeWeights(ofi=0.5, cvd=0.5), description="Weights in the quiet regime."
+    )
+
+
+class Label(Model):
+    """What the signal is asked to predict: does the mid price rise within the horizon?"""
+
+    type: Literal["mid"] = Field(
+        default="mid", description="mid: 1 if the mid price at t + horizon is above that at t."
+    )
+    horizon: PositiveDuration = Field(
+        default=timedelta(seconds=10),
+        description="How far ahead the label looks. Unit: duration of market time.",
+    )
+
+
+SHORTEST_WINDOW: Final = timedelta(seconds=100)
+"""A fit, and a score, takes at least 100 labelled rows; there is one a second."""
+WINDOW_HELP: Final = (
+    "train and test must each be at least 100s: a fit and a score take 100 labelled rows, "
+    "and there is one a second"
+)
+
+
+class Calibration(Model):
+    """How scores become probabilities: fitted on the train window, scored strictly forward."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "duration(self.train) >= duration('100s') && "
+                    "duration(self.test) >= duration('100s')",
+                    "message": WINDOW_HELP,
+                }
+            ]
+        }
+    )
+
+    method: Literal["platt"] = Field(default="platt", description="platt: logistic (Platt 1999).")
+    train: PositiveDuration = Field(
+        default=timedelta(seconds=7200),
+        description="Length of the trailing window that each fit uses. Unit: market time.",
+    )
+    test: PositiveDuration = Field(
+        default=timedelta(seconds=1800),
+        description="Length of the trailing window of forward predictions that ECE, Brier and "
+        "AUC are computed on. Unit: market time.",
+    )
+    refit: PositiveDuration = Field(
+        default=timedelta(seconds=1800), description="Time between fits. Unit: market time."
+    )
+
+
+class Cvd(Model):
+    """The volume-delta z-score (seed 001, phase A1)."""
+
+    z_mode: Literal["delta"] = Field(
+        default="delta", description="delta: the z-score of each trade's signed notional."
+    )
+    scale_mode: Literal["hybrid"] = Field(
+        default="hybrid",
+        description="hybrid: a fast and a slow EWMA of |delta|, floored by a scaled MAD.",
+    )
+    mad_multiplier: float = Field(
+        default=1.8, gt=0, le=100, description="The scale's floor, in robust standard deviations."
+    )
+    scale_fast_weight: float = Field(
+        default=0.20, ge=0, le=1, description="Weight of the fast EWMA in the scale (0–1)."
+    )
+    half_life_trades: int = Field(
+        default=600, ge=1, le=1_000_000, description="Half-life of the slow EWMA. Unit: trades."
+    )
+    winsor_limit: float = Field(
+        default=8.0, gt=0, le=100, description="The z-score is clipped to ± this. Unit: z-score."
+    )
+    auto_flip: bool = Field(
+        default=True,
+        description="Turn the sign of the CVD score around when the training window shows, "
+        "beyond doubt, that it predicts the wrong way.",
+    )
+
+
+class Merge(Model):
+    """The as-of join of the two features."""
+
+    tolerance: PositiveDuration = Field(
+        default=timedelta(milliseconds=1500),
+        description="The oldest CVD score that a row may be matched with. Unit: market time.",
+    )
+
+
+class SignalConfig(Model):
+    """The configuration that is rolled out: everything that changes the signal's values."""
+
+    fusion: Fusion = Field(default=Fusion(), description="Feature weights by market regime.")
+    label: Label = Field(default=Label(), description="What the signal predicts.")
+    calibration: Calibration = Field(
+        default=Calibration(), description="How scores become probabilities."
+    )
+    cvd: Cvd = Field(default=Cvd(), description="Parameters of the volume-delta z-score.")
+    merge: Merge = Field(default=Merge(), description="Parameters of the as-of join.")
+
+
+SYMBOL_PATTERN: Final = r"^[A-Z0-9]{2,20}$"
+
+
+WebsocketUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^wss?://[^ /]+[^ ]*$", max_length=256),
+    WithJsonSchema(
+        string_schema(
+            r"^wss?://[^ /]+[^ ]*$",
+            256,
+            "write a websocket address, for example wss://fstream.binance.com/public",
+        )
+    ),
+]
+HttpUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^ /]+[^ ]*$", max_length=256),
+    WithJsonSchema(
+        string_schema(
+            r"^https?://[^ /]+[^ ]*$",
+            256,
+            "write an address such as https://fapi.binance.com",
+        )
+    ),
+]
+
+
+class DataSource(Model):
+    """The exchange. Defaults are Binance USD-M's endpoints since its split of 2026-04-23."""
+
+    type: Literal["binance-usdm"] = Field(
+        default="binance-usdm", description="The protocol: Binance USD-M futures."
+    )
+    public_url: WebsocketUrl = Field(
+        default="wss://fstream.binance.com/public",
+        description="Websocket base URL of the streams bookTicker and depth.",
+    )
+    market_url: WebsocketUrl = Field(
+        default="wss://fstream.binance.com/market",
+        description="Websocket base URL of the streams aggTrade and trade.",
+    )
+    rest_url: HttpUrl = Field(
+        default="https://fapi.binance.com",
+        description="Base URL of the REST API that missed trades are fetched from.",
+    )
+    trade_stream: Literal["aggTrade", "trade"] = Field(
+        default="aggTrade", description="Which trade stream to subscribe to."
+    )
+
+
+# --------------------------------------------------------------------------- the workloads
+
+
+class Track(StrEnum):
+    """Which side of the rollout a workload serves."""
+
+    CANARY = "canary"
+    STABLE = "stable"
+
+
+class WorkloadConfig(Model):
+    """The file that harvest and analysis are started with (``--config``).
+
+    One file a track: each process takes its own part of the symbols by its shard number, the
+    ordinal of its pod. Data lies under ``data_path`` in a folder of its own for each track and
+    revision, so that no two writers ever share one.
+    """
+
+    namespace: str
+    name: str = Field(description="The SignalCanary's name.")
+    track: Track
+    revision: str = Field(description="The revision's name, a metric label.")
+    fingerprint: str = Field(description="Canonical hash of all that changes the signal.")
+    version: str
+    shards: tuple[tuple[str, ...], ...] = Field(description="Symbols of each shard, by ordinal.")
+    signal: SignalConfig
+    source: DataSource
+    data_path: str = Field(description="Folder of this track and revision on the volume.")
+    commit_interval: PositiveDuration = Field(
+        description="Longest time that a received row waits for its commit. Unit: wall clock."
+    )
+
+
+class Component(StrEnum):
+    """The two kinds of workload."""
+
+    HARVEST = "harvest"
+    ANALYSIS = "analysis"
+
+
+METRICS_PORT: Final = 9100
+"""Where harvest and analysis serve /metrics, /healthz and /readyz, in a pod."""
+
+# --------------------------------------------------------------------------- the metrics
+
+
+class Unit(StrEnum):
+    MILLISECONDS = "ms"
+    RATIO = "ratio"
+    COUNT = "count"
+
+
+class Metric(Model):
+    """One metric of the contract: what it is called, what it means, what it can be."""
+
+    name: str
+    help: str
+    unit: Unit
+    kind: Literal["gauge", "counter"] = "gauge"
+    minimum: float = 0.0
+    maximum: float | None = None
+    judged: bool = Field(default=True, description="May a rollback condition name it?")
+
+
+# Seed 002 names ten of its thirteen; the three sessions are its origin's configuration.
+CORE_METRICS: Final = (
+    Metric(
+        name="cvd_direction_flipped_total",
+        help="Times the sign of the CVD score was turned around.",
+        unit=Unit.COUNT,
+        kind="counter",
+        judged=False,
+    ),
+    *(
+        Metric(
+            name=f"merge_time_diff_ms_{q}",
+            help=f"As-of join: {q} of the age of the matched CVD score over 5 min of market "
+            "time, before the tolerance is applied (ms).",
+            unit=Unit.MILLISECONDS,
+        )
+        for q in ("p50", "p90", "p99")
+    ),
+    Metric(
+        name="platt_train_samples",
+        help="Labelled rows that the calibration in use was fitted on.",
+        unit=Unit.COUNT,
+    ),
+    Metric(
+        name="platt_test_samples",
+        help="Labelled rows, scored strictly forward, that ECE and Brier are computed on.",
+        unit=Unit.COUNT,
+    ),
+    Metric(
+        name="platt_ece",
+        help="Expected calibration error over 10 equal-width bins of p(up) (Guo 2017).",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
+    Metric(
+        name="platt_brier",
+        help="Brier score: the mean of (p − y)².",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
+    *(
+        Metric(
+            name=f"slice_auc_{slice_name}",
+            help=f"Area under the ROC curve of the score on the slice {slice_name}.",
+            unit=Unit.RATIO,
+            maximum=1.0,
+        )
+        for slice_name in (
+            "active_period",
+            "quiet_period",
+            "tokyo_session",
+            "london_session",
+            "ny_session",
+        )
+    ),
+)
+
+# Evidence beside each core value, one series a (core metric, symbol): labels as the core
+# metric's plus `metric`, the core metric's name. A value without its evidence is not judged.
+EVIDENCE_TIMESTAMP: Final = "signal_evidence_timestamp_seconds"
+"""Unix time (s, wall clock) of the last evaluation that took in at least one new row."""
+EVIDENCE_SAMPLES: Final = "signal_evidence_samples"
+"""Labelled rows that the value was computed on. Present, 0 included, while warming up."""
+
+HEARTBEAT: Final = "signal_last_evaluation_timestamp_seconds"
+"""Unix time (s, wall clock) at which analysis last took in new rows of the symbol. One
+series a symbol; it says that the whole chain exchange → harvest → analysis is alive."""
+WARMUP: Final = "signal_warmup_ratio"
+"""How far the calibration windows are filled (0–1), one series a symbol."""
+
+
+class MetricLabel(StrEnum):
+    """Labels of every series above. `namespace` equals the pod's, so a scraper that renames
+    it or honours it leaves the same value."""
+
+    NAMESPACE = "namespace"
+    NAME = "signalcanary"
+    TRACK = "track"
+    REVISION = "revision"
+    SYMBOL = "symbol"
+    HORIZON = "horizon"
+    METRIC = "metric"
+
+
+METRICS_BY_NAME: Final = {metric.name: metric for metric in CORE_METRICS}
+JUDGED_METRICS: Final = tuple(metric.name for metric in CORE_METRICS if metric.judged)

@@ -1,0 +1,342 @@
+"""The CustomResourceDefinition, generated from the models in `api.py`.
+
+Kubernetes wants a structural schema: no references, no ``anyOf`` with null, booleans for
+exclusive bounds, nothing that only JSON Schema knows. The rewrites here are all that lies
+between pydantic's schema and that. `crds/` holds the result; a test keeps it in step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic.json_schema import GenerateJsonSchema
+
+from signalcanary.api import (
+    DNS_LABEL,
+    GROUP,
+    KIND,
+    MAX_NAME_LENGTH,
+    NAME_HELP,
+    PLURAL,
+    VERSION,
+    SignalCanarySpec,
+)
+
+_DROPPED = {"title", "uniqueItems", "additionalProperties", "const", "exclusiveMinimum"}
+
+
+def _structural(node: Any, defs: dict[str, Any]) -> Any:
+    """Rewrite one JSON-schema node as a structural Kubernetes schema."""
+    if isinstance(node, list):
+        return [_structural(item, defs) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = defs[node["$ref"].rsplit("/", 1)[1]]
+        # Siblings of the reference (description, default) are of the field and win.
+        return _structural({**target, **{k: v for k, v in node.items() if k != "$ref"}}, defs)
+    if "anyOf" in node:
+        (only,) = [branch for branch in node["anyOf"] if branch.get("type") != "null"]
+        rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
+        return _structural({**only, **rest}, defs)
+    if "prefixItems" in node:
+        raise ValueError("tuples of fixed length have no structural schema")
+    out: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "properties":
+            out[key] = {name: _structural(child, defs) for name, child in value.items()}
+        elif key == "const":
+            out["enum"] = [value]
+        elif key == "exclusiveMinimum":
+            out["minimum"] = value
+            out["exclusiveMinimum"] = True
+        elif key == "default":
+            out[key] = _without_nulls(value)
+        elif key in ("enum", "x-kubernetes-validations"):
+            out[key] = value
+        elif key not in _DROPPED:
+            out[key] = _structural(value, defs)
+    return out
+
+
+def _without_nulls(value: Any) -> Any:
+    """A default as the API server takes it: what is not set is left out."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nulls(v) for v in value]
+    return value
+
+
+def build_spec_schema() -> dict[str, Any]:
+    """The structural schema of ``spec``."""
+    schema = SignalCanarySpec.model_json_schema(
+        by_alias=True, mode="serialization", schema_generator=_InputDefaults
+    )
+    defs = schema.pop("$defs", {})
+    result: dict[str, Any] = _structural(schema, defs)
+    _require_only_what_has_no_default(result)
+    return result
+
+
+class _InputDefaults(GenerateJsonSchema):
+    """Fields with a default stay optional though the schema is of the serialised form."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return bool(field["type"] == "model-field" and field["schema"]["type"] != "default")
+
+
+def _require_only_what_has_no_default(node: Any) -> None:
+    if not isinstance(node, dict):
+        return
+    if node.get("required") == []:
+        del node["required"]
+    for child in node.get("properties", {}).values():
+        _require_only_what_has_no_default(child)
+    _require_only_what_has_no_default(node.get("items"))
+
+
+_TIME = {"type": "string", "format": "date-time"}
+
+
+def _object(description: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "description": description, "properties": properties}
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description}
+
+
+def _number(description: str) -> dict[str, Any]:
+    return {"type": "number", "description": description}
+
+
+def _integer(description: str) -> dict[str, Any]:
+    return {"type": "integer", "description": description}
+
+
+def _time(description: str) -> dict[str, Any]:
+    return {**_TIME, "description": description}
+
+
+def _list_of(items: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"type": "array", "items": items, "description": description}
+
+
+def _clock(description: str) -> dict[str, Any]:
+    return _object(
+        description,
+        startedAt=_time("When the clock was started."),
+        blindSeconds=_number("Time since then that does not count, as nothing could be judged."),
+        blindSince=_time("Since when the clock stands still; absent while it runs."),
+    )
+
+
+def build_status_schema() -> dict[str, Any]:
+    """The structural schema of ``status``; `status.py` writes and reads it."""
+    revision = _object(
+        "A revision of the configuration, kept as a ControllerRevision.",
+        name=_text("Name of the revision, the label `revision` of its metrics."),
+        version=_text("The user's name for it (spec.version)."),
+        fingerprint=_text("Canonical hash of everything that changes the signal."),
+        attempt=_integer("Generation of the spec that brought it here."),
+    )
+    condition = _object(
+        "A rollback condition on this symbol.",
+        condition=_text("The condition in words."),
+        key=_text("The condition's key, for example platt_ece>0.1."),
+        verdict=_text("Ok, Breached, Inconclusive, NoData or Error."),
+        reason=_text("Why, in one CamelCase word."),
+        value=_number("The value last seen. Unit: the metric's own."),
+        threshold=_number("The bound. Unit: the metric's own."),
+        samples=_integer("Labelled rows behind the value."),
+        breachedFor=_text("How long the breach has held, without blind time."),
+        allowedFor=_text("How long it may hold before the rollback."),
+        message=_text("The verdict in words."),
+    )
+    standard_condition = {
+        **_object(
+            "A condition by the Kubernetes API conventions.",
+            type=_text("Promoted, RolledBack, Progressing, Degraded or MetricsAvailable."),
+            status={**_text("Whether it holds."), "enum": ["True", "False", "Unknown"]},
+            reason=_text("Why, in one CamelCase word."),
+            message=_text("Why, in words."),
+            lastTransitionTime=_time("When status last changed."),
+            observedGeneration=_integer("The generation of the spec this was said of."),
+        ),
+        "required": ["type", "status"],
+    }
+    conditions = {
+        **_list_of(standard_condition, "What kubectl wait and GitOps tools read."),
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    }
+    return _object(
+        "What the operator saw, decided and will do next; written by it alone.",
+        observedGeneration=_integer("The generation of the spec that this status is about."),
+        phase=_text(
+            "Pending, Warming, Progressing, Promoting, Succeeded, RollingBack or RolledBack."
+        ),
+        phaseSince=_time("When the phase was entered."),
+        reason=_text("Why this phase, in one CamelCase word."),
+        message=_text("What is going on and why, in words."),
+        next=_text("What happens next, and when."),
+        stage=_object(
+            "The stage of the rollout.",
+            name=_text("Its name."),
+            index=_integer("Its place, from 0."),
+            of=_integer("How many stages there are."),
+            progress=_text("Observed time of the stage's duration, for example 12m of 48h."),
+            clock=_clock("The stage's clock; it runs only while the canary can be judged."),
+        ),
+        canary=revision,
+        stable={**revision, "description": "The promoted revision, which serves the full set."},
+        rejected={
+            **revision,
+            "description": "The revision that was rolled back; not tried again until the "
+            "spec changes.",
+        },
+        rules=_text("Hash of the canary's symbols and conditions, under which it is observed."),
+        warmup=_text("How far the canary's calibration windows are filled, in percent."),
+        health=_text("One word for the list: Ok, Breached, Inconclusive, NoData or Error."),
+        summary=_list_of(
+            {"type": "string"}, "Each rollback condition on each canary symbol, in a line."
+        ),
+        symbols=_list_of(
+            _object(
+                "The canary on one symbol.",
+                symbol=_text("The symbol."),
+                verdict=_text("The worst verdict of its conditions."),
+                warmup=_text("How far its calibration windows are filled, in percent."),
+                lastData=_time("When analysis last took in new rows of it."),
+                conditions=_list_of(condition, "Each rollback condition on this symbol."),
+            ),
+            "The canary symbols, judged; of more than 32 the worst.",
+        ),
+        workloads=_list_of(
+            _object(
+                "One StatefulSet of harvest or analysis.",
+                name=_text("Its name."),
+                track=_text("canary or stable."),
+                component=_text("harvest or analysis."),
+                revision=_text("The revision that it runs."),
+                ready=_text("Ready pods of wanted pods."),
+                restarts=_integer("Restarts of its containers."),
+                message=_text("What keeps a pod from running."),
+            ),
+            "The pods of both tracks.",
+        ),
+        timers=_list_of(
+            _object(
+                "A breach or a silence that is being timed; kept here so that a restart of the "
+                "operator does not forget its beginning.",
+                key=_text("The condition's key, or silence."),
+                symbol=_text("The symbol."),
+                clock=_clock("How long it has held."),
+            ),
+            "Breaches and silences being timed.",
+        ),
+        history=_list_of(
+            _object(
+                "A transition.",
+                time=_time("When."),
+                phase=_text("The phase entered."),
+                reason=_text("Why, in one CamelCase word."),
+                message=_text("Why, in words."),
+                version=_text("The version it was about."),
+            ),
+            "The last transitions, newest first.",
+        ),
+        conditions=conditions,
+        lastEvaluationTime=_time("The look that this status is the result of."),
+    )
+
+
+def _column(
+    name: str, path: str, description: str, kind: str = "string", priority: int = 0
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": kind,
+        "jsonPath": path,
+        "description": description,
+        "priority": priority,
+    }
+
+
+def build_crd() -> dict[str, Any]:
+    """The whole CustomResourceDefinition, ready for ``kubectl apply``."""
+    schema = {
+        "type": "object",
+        "description": "A SignalCanary rolls out a trading-signal configuration: it runs it "
+        "beside the stable one on a few symbols, judges it on live evidence, and promotes it to "
+        "the full symbol set or rolls it back.",
+        "required": ["spec"],
+        "x-kubernetes-validations": [
+            {
+                "rule": f"self.metadata.name.matches('{DNS_LABEL}')",
+                "message": NAME_HELP,
+            }
+        ],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {
+                "type": "object",
+                "properties": {"name": {"type": "string", "maxLength": MAX_NAME_LENGTH}},
+            },
+            "spec": build_spec_schema(),
+            "status": build_status_schema(),
+        },
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": "signalcanary",
+                "shortNames": ["sigc"],
+                "categories": ["all"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        _column("Phase", ".status.phase", "Phase of the rollout."),
+                        _column("Stage", ".status.stage.name", "Stage of the rollout."),
+                        _column("Health", ".status.health", "The worst verdict now."),
+                        _column("Canary", ".status.canary.version", "Version under test."),
+                        _column("Stable", ".status.stable.version", "Version that serves."),
+                        _column("Age", ".metadata.creationTimestamp", "Age.", "date"),
+                        _column("Progress", ".status.stage.progress", "Of the stage.", priority=1),
+                        _column("Warmup", ".status.warmup", "Windows filled.", priority=1),
+                        _column("Message", ".status.message", "What and why.", priority=1),
+                    ],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Writes what is used twice out twice: not every reader of CRDs knows anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def render_crd() -> str:
+    """The CRD as the YAML text that `crds/` holds."""
+    body = yaml.dump(build_crd(), Dumper=_NoAliases, sort_keys=False, width=100, allow_unicode=True)
+    return f"# Generated from operator/signalcanary/api.py by `make generate`. Do not edit.\n{body}"

@@ -1,0 +1,223 @@
+"""Measurements become verdicts: one judgement for each rollback condition and canary symbol.
+
+Pure. A value is judged only if it is certain to be what it seems: one finite number, within
+the metric's range, of the canary's revision, freshly evaluated. Whatever is not certain is
+`NoData` or `Error`, which never promote; `Error`, the metrics source being ill, never rolls
+back either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from signalcanary.api import Condition, SignalCanarySpec
+from signalcanary.contract import METRICS_BY_NAME, format_duration, shown
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""How far ahead of ours a workload's clock may run before its times are not believed."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the metrics source said of one metric on one symbol.
+
+    Attributes:
+        values: every value that came back; exactly one is right.
+        samples: labelled rows behind the value; None if not exported.
+        evaluated_at: when the workload computed it, by its own wall clock.
+    """
+
+    values: tuple[float, ...] = ()
+    samples: int | None = None
+    evaluated_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SourceFailure:
+    """The metrics source could not be read: nothing is known of the canary."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class MetricsSeen:
+    """All that the metrics source said of one revision on one track.
+
+    Attributes:
+        measurements: by (metric, symbol).
+        heartbeats: by symbol, when analysis last took in new rows.
+        warmup_ratio: by symbol, how far the calibration windows are filled (0–1).
+        stable_heartbeats: the same of the stable track, the control: a symbol that is silent
+            there too is no fault of the canary.
+        failure: set if the source could not be read; all else is then empty.
+        revision: name of the revision that all this is of; None if nothing is known.
+    """
+
+    measurements: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
+    heartbeats: Mapping[str, datetime] = field(default_factory=dict)
+    warmup_ratio: Mapping[str, float] = field(default_factory=dict)
+    stable_heartbeats: Mapping[str, datetime] = field(default_factory=dict)
+    failure: SourceFailure | None = None
+    revision: str | None = None
+
+
+class Verdict(StrEnum):
+    """Ordered by how much it matters when several are shown as one: the last is the worst."""
+
+    OK = "Ok"
+    INCONCLUSIVE = "Inconclusive"
+    NO_DATA = "NoData"
+    ERROR = "Error"
+    BREACHED = "Breached"
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the canary could be judged at all: only then do clocks run."""
+        return self in (Verdict.OK, Verdict.BREACHED)
+
+
+def worst(verdicts: list[Verdict]) -> Verdict | None:
+    """The verdict that stands for several; None for none."""
+    order = list(Verdict)
+    return max(verdicts, key=order.index, default=None)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict of one condition on one symbol, and why."""
+
+    condition: Condition
+    symbol: str
+    verdict: Verdict
+    reason: str
+    message: str
+    value: float | None = None
+    samples: int | None = None
+
+
+def evaluate(spec: SignalCanarySpec, seen: MetricsSeen, now: datetime) -> list[Judgement]:
+    """Judge every rollback condition on every canary symbol, in the order of the spec."""
+    return [
+        _judge(spec, condition, symbol, seen, now)
+        for symbol in spec.symbols.canary
+        for condition in spec.rollback.conditions
+    ]
+
+
+class Silence(StrEnum):
+    """Whether fresh data of a symbol comes, and if not, whose silence it is."""
+
+    NONE = "none"
+    CANARY = "canary"
+    MARKET = "market"
+    """The stable track is silent too: the feed or the market, not the canary."""
+    UNKNOWN = "unknown"
+    """The metrics source could not be read."""
+
+
+def silence_of(symbol: str, spec: SignalCanarySpec, seen: MetricsSeen, now: datetime) -> Silence:
+    """Whether a canary symbol is silent; the stable track, where it runs, is the control."""
+    if seen.failure is not None:
+        return Silence.UNKNOWN
+
+    def is_fresh(beat: datetime) -> bool:
+        return -CLOCK_TOLERANCE <= now - beat <= spec.evaluation.stale_after
+
+    beat = seen.heartbeats.get(symbol)
+    if beat is not None and is_fresh(beat):
+        return Silence.NONE
+    control = seen.stable_heartbeats.get(symbol)
+    return Silence.MARKET if control is not None and not is_fresh(control) else Silence.CANARY
+
+
+def _judge(
+    spec: SignalCanarySpec, condition: Condition, symbol: str, seen: MetricsSeen, now: datetime
+) -> Judgement:
+    def say(verdict: Verdict, reason: str, message: str, value: float | None = None) -> Judgement:
+        return Judgement(condition, symbol, verdict, reason, message, value, samples)
+
+    metric = condition.metric
+    measurement = seen.measurements.get((metric, symbol), Measurement())
+    samples = measurement.samples
+
+    if seen.failure is not None:
+        return say(Verdict.ERROR, seen.failure.reason, seen.failure.message)
+    if measurement.evaluated_at is None:
+        return say(Verdict.NO_DATA, "Absent", f"no {metric} of this revision on {symbol}")
+    age = now - measurement.evaluated_at
+    if age > spec.evaluation.stale_after:
+        return say(
+            Verdict.NO_DATA,
+            "Stale",
+            f"{metric} on {symbol} was last evaluated {_age(age)} ago, "
+            f"more than {format_duration(spec.evaluation.stale_after)}",
+        )
+    if -age > CLOCK_TOLERANCE:
+        return say(
+            Verdict.NO_DATA,
+            "ClockAhead",
+            f"{metric} on {symbol} claims to be {_age(-age)} from the future",
+        )
+    if not measurement.values:
+        warmup = seen.warmup_ratio.get(symbol)
+        if warmup is not None and warmup < 1:
+            return say(Verdict.INCONCLUSIVE, "Warming", f"warming up, {warmup:.0%}")
+        return say(
+            Verdict.INCONCLUSIVE, "NoValue", f"analysis gives no value of {metric} on {symbol}"
+        )
+    if len(measurement.values) > 1:
+        return say(
+            Verdict.NO_DATA,
+            "Ambiguous",
+            f"{len(measurement.values)} series of {metric} on {symbol} where one was meant",
+        )
+    (value,) = measurement.values
+    if not math.isfinite(value):
+        return say(Verdict.NO_DATA, "NotFinite", f"{metric} on {symbol} is {value}")
+    definition = METRICS_BY_NAME[metric]
+    if value < definition.minimum or (
+        definition.maximum is not None and value > definition.maximum
+    ):
+        return say(
+            Verdict.NO_DATA, "OutOfRange", f"{metric} on {symbol} is {value:g}, which cannot be"
+        )
+    if condition.min_samples and (samples is None or samples < condition.min_samples):
+        return say(
+            Verdict.INCONCLUSIVE,
+            "TooFewSamples",
+            f"{samples or 0} samples of the {condition.min_samples} that are needed",
+            value,
+        )
+    bound = f"{condition.sign} {shown(condition.threshold)}"
+    text = shown_beside(value, condition.threshold)
+    if condition.is_beyond(value):
+        return say(
+            Verdict.BREACHED,
+            "BeyondThreshold",
+            f"{metric} on {symbol} is {text} ({bound})",
+            value,
+        )
+    return say(
+        Verdict.OK, "WithinThreshold", f"{metric} on {symbol} is {text} (not {bound})", value
+    )
+
+
+def shown_beside(value: float, threshold: float) -> str:
+    """A value with as many digits as it takes to tell it from its bound, four at least."""
+    if value == threshold:
+        return shown(threshold)
+    whole_digits = len(str(int(abs(value)))) if abs(value) < 1e15 else 4
+    for digits in range(max(4, whole_digits), 17):
+        text = f"{value:.{digits}g}"
+        if float(text) != threshold:
+            return text
+    return repr(value)
+
+
+def _age(age: timedelta) -> str:
+    return format_duration(timedelta(seconds=round(age.total_seconds())))

@@ -1,0 +1,339 @@
+"""The whole logic of a rollout: ``decide(spec, state, seen, now) → Decision``.
+
+Pure: no clock, no network, no Kubernetes. `now` is read once a look and passed in; everything
+that was observed is in `seen`; everything that must be remembered is in `state`.
+
+    Pending → Warming → Progressing → Promoting → Succeeded
+       └─────────┴───────────┴────────────┴→ RollingBack → RolledBack
+
+Three rules hold throughout. A rollback needs a breach that was *seen* to hold for its time, or
+a silence that was seen while the metrics source answered. A promotion needs every condition
+judged Ok at that very look, after a stage clock that ran only while everything could be judged.
+And a metrics source that cannot be read changes nothing but the message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from signalcanary.api import MAX_STAGES, OnNoData, SignalCanarySpec
+from signalcanary.contract import Track, format_duration
+from signalcanary.evaluate import (
+    Judgement,
+    MetricsSeen,
+    Silence,
+    Verdict,
+    evaluate,
+    shown_beside,
+    silence_of,
+)
+from signalcanary.revisions import RevisionRef, canonical_hash
+from signalcanary.rollout import (
+    GUARDED,
+    MAX_HISTORY,
+    SILENCE,
+    Clock,
+    Decision,
+    Observations,
+    Phase,
+    RolloutState,
+    Transition,
+)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look: what is wanted, what is seen, how it is judged, and when."""
+
+    spec: SignalCanarySpec
+    seen: Observations
+    now: datetime
+    judgements: tuple[Judgement, ...] = ()
+
+    @property
+    def all_judged(self) -> bool:
+        return bool(self.judgements) and all(j.verdict.is_judged for j in self.judgements)
+
+    @property
+    def all_ok(self) -> bool:
+        return bool(self.judgements) and all(j.verdict is Verdict.OK for j in self.judgements)
+
+
+def decide(
+    spec: SignalCanarySpec, state: RolloutState, seen: Observations, now: datetime
+) -> Decision:
+    """Take one look and say what the rollout becomes.
+
+    Goes on until nothing follows any more: deciding again on the same look changes nothing.
+    """
+    look = _Look(spec, seen, now)
+    before = state
+    state = _stop_clocks_over_gap(look, state)
+    for _ in range(_MAX_STEPS):
+        settled = state
+        state = _adopt(look, state)
+        if state.phase in GUARDED:
+            look = _judge(look, state)
+            state = _run_timers(look, state)
+            state = _roll_back_if_due(look, state)
+        state = _STEPS[state.phase](look, state)
+        if state == settled:
+            break
+    fresh = tuple(t for t in state.history if t not in before.history)
+    return Decision(state, look.judgements, tuple(reversed(fresh)))
+
+
+_MAX_STEPS = MAX_STAGES + len(Phase)
+"""Every phase and stage can follow at one look, where stages last 0s; nothing goes in a ring."""
+
+
+# --------------------------------------------------------------------------- a changed spec
+
+
+def _adopt(look: _Look, state: RolloutState) -> RolloutState:
+    """Take up a changed spec: a new revision starts a rollout, the same one goes on."""
+    if look.seen.generation == state.observed_generation or state.phase is Phase.ROLLING_BACK:
+        return state
+    state = replace(state, observed_generation=look.seen.generation)
+    target, rules = look.seen.target, rules_of(look.spec)
+    if _is(state.stable, target):
+        if state.phase is Phase.SUCCEEDED:
+            return state
+        why = f"{target.version} is the stable revision already; nothing to roll out"
+        state = replace(_without_canary(state), rejected=None)
+        return _enter(look, state, Phase.SUCCEEDED, "AlreadyStable", why)
+    if _is(state.canary, target) and state.phase in GUARDED:
+        if rules == state.rules:
+            return state
+        # A breach that goes on under the new rules keeps its beginning.
+        state = replace(state, rules=rules, stage=None, stage_clock=None)
+        why = "the canary's symbols or conditions have changed; the stages are observed anew"
+        return _enter(look, state, Phase.WARMING, "RulesChanged", why)
+    unfinished = state.canary.version if state.canary and state.phase in GUARDED else None
+    state = replace(_without_canary(state), canary=target, rejected=None, rules=rules)
+    symbols = ", ".join(look.spec.symbols.canary)
+    why = f"rolling out {target.version} (revision {target.name}) on {symbols}"
+    why += f", in place of {unfinished}, which had not ended" if unfinished else ""
+    return _enter(look, state, Phase.PENDING, "RolloutStarted", why)
+
+
+def rules_of(spec: SignalCanarySpec) -> str:
+    """Hash of what the canary is judged on: time observed under other rules proves nothing."""
+    conditions = [condition.to_wire() for condition in spec.rollback.conditions]
+    return canonical_hash([sorted(spec.symbols.canary), conditions])[:8]
+
+
+# --------------------------------------------------------------------------- guards
+
+
+def _judge(look: _Look, state: RolloutState) -> _Look:
+    """Judge the canary by what is certain to be its own."""
+    seen = look.seen
+    if seen.metrics.revision is not None and not _is(state.canary, seen.metrics.revision):
+        # What was read is of the canary before; of the new one nothing can be known yet.
+        seen = replace(seen, metrics=MetricsSeen(failure=seen.metrics.failure))
+    # Until its own pods run, whatever is exported is not this canary's.
+    is_running = state.phase is not Phase.PENDING
+    judgements = tuple(evaluate(look.spec, seen.metrics, look.now)) if is_running else ()
+    return replace(look, seen=seen, judgements=judgements)
+
+
+def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
+    """Time in which nobody looked was not observed: not toward a stage, a breach or a silence."""
+    last, evaluation = look.seen.previous_look, look.spec.evaluation
+    longest = max(evaluation.stale_after, 3 * evaluation.interval)
+    if last is None or look.now - last <= longest:
+        return state
+    return replace(
+        state,
+        timers={key: timer.stop(last) for key, timer in state.timers.items()},
+        stage_clock=state.stage_clock.stop(last) if state.stage_clock else None,
+    )
+
+
+def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
+    """Start, run, stop or drop the timer of each breach and of each silence."""
+    timers: dict[tuple[str, str], Clock] = {}
+    for judgement in look.judgements:
+        key = (judgement.condition.key, judgement.symbol)
+        timer = state.timers.get(key)
+        if judgement.verdict is Verdict.BREACHED:
+            timers[key] = timer.run(look.now) if timer else Clock(look.now)
+        elif judgement.verdict is not Verdict.OK and timer:
+            timers[key] = timer.stop(look.now)
+    for symbol in look.spec.symbols.canary:
+        key = (SILENCE, symbol)
+        timer = state.timers.get(key)
+        silence = silence_of(symbol, look.spec, look.seen.metrics, look.now)
+        if silence is Silence.CANARY:
+            timers[key] = timer.run(look.now) if timer else Clock(look.now)
+        elif silence is not Silence.NONE and timer:
+            timers[key] = timer.stop(look.now)
+    return replace(state, timers=timers)
+
+
+def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
+    """Roll back on the first breach or silence that has held for its time."""
+    for judgement in look.judgements:
+        condition = judgement.condition
+        timer = state.timers.get((condition.key, judgement.symbol))
+        if judgement.verdict is not Verdict.BREACHED or timer is None:
+            continue
+        if timer.elapsed(look.now) >= condition.for_:
+            assert judgement.value is not None  # else it would not be breached
+            value = shown_beside(judgement.value, condition.threshold)
+            why = f"{condition.describe()} on {judgement.symbol}: it is {value}"
+            if condition.for_:
+                why += f", breached for {_whole_seconds(timer.elapsed(look.now))}"
+            return _roll_back(look, state, "ConditionBreached", why)
+    if look.spec.evaluation.on_no_data is OnNoData.HOLD:
+        return state
+    for symbol in look.spec.symbols.canary:
+        timer = state.timers.get((SILENCE, symbol))
+        # A timer that stands still was not seen to be silent at this look.
+        if timer is None or timer.blind_since is not None:
+            continue
+        if timer.elapsed(look.now) >= look.spec.evaluation.no_data_after:
+            held = _whole_seconds(timer.elapsed(look.now))
+            if state.phase is Phase.PENDING:
+                problem = look.seen.track(Track.CANARY, state.canary).problem
+                why = f"its pods were not ready for {held}" + (f": {problem}" if problem else "")
+                return _roll_back(look, state, "CanaryNotRunning", why)
+            why = f"no fresh data of {symbol} for {held}, while the metrics source answered"
+            return _roll_back(look, state, "CanarySilent", why)
+    return state
+
+
+def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
+    rejected = _canary(state)
+    serves = (
+        f"stable {state.stable.version} keeps running"
+        if state.stable
+        else "there is no stable revision yet, so nothing serves"
+    )
+    why = f"rolling back {rejected.version}: {why}; {serves}"
+    state = _enter(look, state, Phase.ROLLING_BACK, reason, why, is_warning=True)
+    return replace(_without_canary(state), rejected=rejected)
+
+
+# --------------------------------------------------------------------------- the phases
+
+
+def _pending(look: _Look, state: RolloutState) -> RolloutState:
+    if not look.seen.track(Track.CANARY, state.canary).is_ready:
+        return state
+    why = "the canary's pods run; waiting until every condition can be judged"
+    return _enter(look, state, Phase.WARMING, "CanaryRunning", why)
+
+
+def _warming(look: _Look, state: RolloutState) -> RolloutState:
+    return _start_stage(look, state, 0) if look.all_judged else state
+
+
+def _start_stage(look: _Look, state: RolloutState, index: int) -> RolloutState:
+    stages = look.spec.stages
+    stage = stages[index]
+    state = replace(state, stage=stage.name, stage_clock=Clock(look.now))
+    why = (
+        f"stage {stage.name} ({index + 1} of {len(stages)}) started, "
+        f"{format_duration(stage.duration)} to observe"
+    )
+    return _enter(look, state, Phase.PROGRESSING, "StageStarted", why)
+
+
+def stage_index(spec: SignalCanarySpec, state: RolloutState) -> int | None:
+    """Place of the state's stage in the spec; None if it is not there (any more)."""
+    return next((i for i, s in enumerate(spec.stages) if s.name == state.stage), None)
+
+
+def _progressing(look: _Look, state: RolloutState) -> RolloutState:
+    index = stage_index(look.spec, state)
+    if index is None or state.stage_clock is None:
+        # The stage was edited away under the canary: observe the new stages from the first.
+        return _start_stage(look, state, 0)
+    now, clock = look.now, state.stage_clock
+    clock = clock.run(now) if look.all_judged else clock.stop(now)
+    state = replace(state, stage_clock=clock)
+    is_over = clock.elapsed(now) >= look.spec.stages[index].duration
+    if not (is_over and look.all_ok):
+        return state
+    if index + 1 < len(look.spec.stages):
+        return _start_stage(look, state, index + 1)
+    why = f"every stage passed; starting {_canary(state).version} on the full symbol set"
+    return _enter(look, state, Phase.PROMOTING, "StagesPassed", why)
+
+
+def _promoting(look: _Look, state: RolloutState) -> RolloutState:
+    if not (look.seen.track(Track.STABLE, state.canary).is_ready and look.all_ok):
+        return state
+    promoted = _canary(state)
+    state = replace(_without_canary(state), stable=promoted)
+    why = f"{promoted.version} is promoted and serves the full symbol set"
+    return _enter(look, state, Phase.SUCCEEDED, "Promoted", why)
+
+
+def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
+    if any(look.seen.track(track, state.rejected).pods for track in Track):
+        return state
+    why = state.message.replace("rolling back", "rolled back", 1)
+    return _enter(look, state, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
+
+
+def _resting(look: _Look, state: RolloutState) -> RolloutState:
+    return state
+
+
+_STEPS = {
+    Phase.PENDING: _pending,
+    Phase.WARMING: _warming,
+    Phase.PROGRESSING: _progressing,
+    Phase.PROMOTING: _promoting,
+    Phase.SUCCEEDED: _resting,
+    Phase.ROLLING_BACK: _rolling_back,
+    Phase.ROLLED_BACK: _resting,
+}
+
+
+# --------------------------------------------------------------------------- small change
+
+
+def _enter(
+    look: _Look,
+    state: RolloutState,
+    phase: Phase,
+    reason: str,
+    message: str,
+    *,
+    is_warning: bool = False,
+) -> RolloutState:
+    """Enter a phase, or a stage, and note it in the history."""
+    about = state.canary or state.rejected or state.stable
+    version = about.version if about else ""
+    transition = Transition(look.now, phase, reason, message, version, is_warning)
+    return replace(
+        state,
+        phase=phase,
+        phase_since=look.now,
+        reason=reason,
+        message=message,
+        history=(transition, *state.history)[:MAX_HISTORY],
+    )
+
+
+def _canary(state: RolloutState) -> RevisionRef:
+    assert state.canary is not None  # a guarded phase has one
+    return state.canary
+
+
+def _is(revision: RevisionRef | None, other: RevisionRef | str) -> bool:
+    name = other if isinstance(other, str) else other.name
+    return revision is not None and revision.name == name
+
+
+def _without_canary(state: RolloutState) -> RolloutState:
+    return replace(state, canary=None, rules=None, stage=None, stage_clock=None, timers={})
+
+
+def _whole_seconds(value: timedelta) -> str:
+    return format_duration(timedelta(seconds=int(value.total_seconds())))

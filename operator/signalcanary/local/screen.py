@@ -1,0 +1,252 @@
+"""The screen of a local run, drawn with rich.
+
+For a newcomer: from top to bottom it says what is being tried, where the rollout is, why, what
+comes next, how the canary is judged, which process runs what, and what has happened. Drawing is
+a pure function of a `Scene`; only `LiveReporter` touches the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from signalcanary.evaluate import Judgement, Verdict
+from signalcanary.local.scene import (
+    Scene,
+    TrackLine,
+    breach_elapsed,
+    clock,
+    describe_bound,
+    describe_held,
+    describe_metrics,
+    describe_process,
+    describe_value,
+    track_lines,
+    warmup_ratio,
+)
+from signalcanary.local.world import LocalProcess, Look
+from signalcanary.rollout import (
+    GUARDED,
+    Phase,
+)
+
+_PATH = (Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING, Phase.SUCCEEDED)
+_WAY_BACK = (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+_STYLE: Mapping[Verdict, str] = {
+    Verdict.OK: "green",
+    Verdict.INCONCLUSIVE: "dim",
+    Verdict.NO_DATA: "yellow",
+    Verdict.ERROR: "yellow",
+    Verdict.BREACHED: "bold red",
+}
+_EVENTS_SHOWN = 6
+
+
+def draw(scene: Scene) -> RenderableType:
+    """The whole screen."""
+    look = scene.look
+    return Group(
+        Panel(
+            Text("\n").join(Text(line) for line in (*scene.about, *scene.facts)),
+            title=Text(scene.title, style="bold"),
+            title_align="left",
+            subtitle=Text(f"time elapsed {clock(scene.elapsed_seconds)}"),
+            subtitle_align="right",
+            border_style="cyan",
+        ),
+        _phases(look),
+        Text(),
+        _words(look),
+        Text(),
+        Rule("how the canary is judged", style="dim", align="left"),
+        _judged(look) if look.state.phase in GUARDED else _at_rest(look),
+        Text(),
+        Rule("what runs: processes in the place of pods", style="dim", align="left"),
+        _tracks(look),
+        Text(),
+        Rule("events", style="dim", align="left"),
+        _events(scene),
+    )
+
+
+def _phases(look: Look) -> Text:
+    """The way of a rollout, with a light where it is now."""
+    phase = look.state.phase
+    path = _PATH if phase not in _WAY_BACK else (*_came_through(look), *_WAY_BACK)
+    at = path.index(phase)
+    line = Text(" ")
+    for index, step in enumerate(path):
+        if index:
+            line.append(" ─── ", style="dim")
+        is_back = step in _WAY_BACK
+        if index == at:
+            style = "bold red" if is_back else "bold green" if step is path[-1] else "bold cyan"
+            line.append(f"◉ {step}", style=style)
+        elif index < at:
+            line.append(f"● {step}", style="green")
+        else:
+            line.append(f"○ {step}", style="dim")
+    return line
+
+
+def _came_through(look: Look) -> tuple[Phase, ...]:
+    """The phases that a rollout went through before it was taken back."""
+    came: list[Phase] = []
+    for transition in look.state.history:
+        if transition.phase in GUARDED and transition.phase not in came:
+            came.append(transition.phase)
+        if transition.phase is Phase.PENDING:
+            break
+    return tuple(reversed(came))
+
+
+def _words(look: Look) -> Table:
+    status = look.document["status"]
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(style="dim", width=8, justify="right")
+    grid.add_column(ratio=1)
+    is_bad = look.state.phase in _WAY_BACK or status.get("health") == Verdict.BREACHED
+    grid.add_row("now", Text(status["message"], style="red" if is_bad else ""))
+    grid.add_row("next", Text(status["next"]))
+    if look.state.phase in (Phase.PENDING, Phase.WARMING):
+        for symbol in look.spec.symbols.canary:
+            grid.add_row("warm-up", _bar(symbol, warmup_ratio(look, symbol)))
+    elif look.state.phase is Phase.PROGRESSING and "stage" in status:
+        stage = status["stage"]
+        index = stage["index"]
+        clock_ = look.state.stage_clock
+        total = look.spec.stages[index].duration
+        ratio = clock_.elapsed(look.now) / total if clock_ and total else 1.0
+        name = f"{stage['name']} ({index + 1} of {stage['of']})"
+        grid.add_row("stage", _bar(name, min(1.0, ratio), stage["progress"]))
+    return grid
+
+
+def _bar(name: str, ratio: float, text: str = "") -> Table:
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=16)
+    row.add_column(width=36)
+    row.add_column()
+    bar = ProgressBar(total=1.0, completed=ratio, width=36, complete_style="cyan")
+    row.add_row(name, bar, text or f"{ratio:.0%} of its windows filled")
+    return row
+
+
+def _judged(look: Look) -> Group:
+    meanings = (Text(f"   {line}", style="dim") for line in describe_metrics(look))
+    return Group(_judgements(look), *meanings)
+
+
+def _judgements(look: Look) -> Table:
+    table = Table(box=None, padding=(0, 1), expand=False, header_style="dim")
+    # On a narrow terminal the columns with a least width are the last to be cut.
+    table.add_column("symbol", no_wrap=True, min_width=8)
+    table.add_column("condition", no_wrap=True, min_width=23)
+    table.add_column("value now", no_wrap=True, min_width=9, justify="right")
+    table.add_column("rolls back if", no_wrap=True, min_width=11)
+    table.add_column("samples", no_wrap=True, justify="right")
+    table.add_column("breach held", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, min_width=9)
+    symbol = ""
+    for judgement in look.decision.judgements:
+        table.add_row(
+            judgement.symbol if judgement.symbol != symbol else "",
+            judgement.condition.metric,
+            Text(describe_value(judgement), style=_STYLE[judgement.verdict]),
+            describe_bound(judgement),
+            f"{judgement.samples:,}" if judgement.samples is not None else "–",
+            _held(look, judgement),
+            Text(_verdict(judgement), style=_STYLE[judgement.verdict]),
+        )
+        symbol = judgement.symbol
+    return table
+
+
+def _verdict(judgement: Judgement) -> str:
+    if judgement.verdict.is_judged:
+        return judgement.verdict.value
+    return f"{judgement.verdict} ({judgement.reason})"
+
+
+def _held(look: Look, judgement: Judgement) -> Text:
+    elapsed = breach_elapsed(look, judgement)
+    if elapsed is None:
+        return Text("–", style="dim")
+    allowed = judgement.condition.for_
+    ratio = min(1.0, elapsed / allowed) if allowed else 1.0
+    full = round(ratio * 8)
+    return Text(f"{'█' * full}{'░' * (8 - full)} {describe_held(look, judgement)}", style="red")
+
+
+def _at_rest(look: Look) -> Text:
+    if look.state.phase is Phase.SUCCEEDED:
+        return Text(" no canary runs; the stable version serves the full symbol set", style="dim")
+    return Text(" the canary is not judged any more: it has been taken back", style="dim")
+
+
+def _tracks(look: Look) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 1), show_header=False)
+    for line in track_lines(look):
+        is_stable = line.track == "stable"
+        table.add_row(
+            Text(line.track, style="green" if is_stable else "cyan"),
+            Text(line.version, style="bold"),
+            " ".join(line.symbols),
+            _processes(line),
+        )
+    if not table.row_count:
+        table.add_row(Text("nothing", style="dim"))
+    return table
+
+
+def _processes(line: TrackLine) -> Text:
+    text = Text()
+    for process in line.processes:
+        if text:
+            text.append("  ")
+        text.append(describe_process(process), style=_process_style(process))
+    return text
+
+
+def _process_style(process: LocalProcess) -> str:
+    if process.is_ending:
+        return "dim"
+    if process.seen.pid is None:
+        return "red"
+    return "green" if process.is_ready else "yellow"
+
+
+def _events(scene: Scene) -> Table:
+    look = scene.look
+    table = Table(box=None, padding=(0, 1), show_header=False, expand=True)
+    table.add_column(width=6, justify="right", style="dim")
+    table.add_column(width=17, no_wrap=True)
+    table.add_column(ratio=1)
+    for event in look.events[-_EVENTS_SHOWN:]:
+        at = scene.elapsed_seconds - (look.now - event.time).total_seconds()
+        style = "red" if event.is_warning else ""
+        table.add_row(clock(max(0.0, at)), Text(event.reason, style=style), event.message)
+    return table
+
+
+class LiveReporter:
+    """Draws on the terminal's other screen, which is given back when it closes."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, screen=True, auto_refresh=False)
+        self._live.start()
+
+    def show(self, scene: Scene) -> None:
+        """Draw this scene."""
+        self._live.update(draw(scene), refresh=True)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._live.stop()

@@ -1,0 +1,385 @@
+"""A rollout without a cluster: the operator's decisions, with local processes as pods.
+
+The loop is the operator's: observe, decide, keep the state, do what the state implies. What
+runs follows from `lifecycle.plan`, what is judged comes through `metrics_source.assemble`, and
+the only memory is the status, written and read back each time, so that what works here works
+there. This module must hold no rule about rollouts of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
+from signalcanary.contract import Component, Track, WorkloadConfig
+from signalcanary.evaluate import MetricsSeen
+from signalcanary.lifecycle import decide
+from signalcanary.local.probe import Probe
+from signalcanary.local.process import Notice, Process, ProcessSeen, Supervised, stop_all
+from signalcanary.metrics_source import Series, Target, assemble
+from signalcanary.resources import Owner, build_workload_config, stateful_set_name
+from signalcanary.revisions import Revision, build_revision, refer_to
+from signalcanary.rollout import (
+    GUARDED,
+    Decision,
+    Observations,
+    Phase,
+    RolloutState,
+    TrackSeen,
+    plan,
+)
+from signalcanary.status import WorkloadSeen, parse, render
+
+LOCAL_IMAGE: Final = "local"
+"""Stands for the image in a revision: the installed package is what runs."""
+MAX_EVENTS: Final = 40
+GRACE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a cluster would record as an Event of the object."""
+
+    time: datetime
+    is_warning: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one process: at most one runs in it, as with the pods of a StatefulSet."""
+
+    track: Track
+    revision: str
+    attempt: int
+    component: Component
+    shard: int
+
+
+@dataclass(frozen=True)
+class LocalProcess:
+    """A process of the rollout as it is now."""
+
+    slot: Slot
+    seen: ProcessSeen
+    is_ready: bool
+    is_ending: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that one look saw and decided, for those who show it."""
+
+    now: datetime
+    spec: SignalCanarySpec
+    document: Mapping[str, Any]
+    state: RolloutState
+    decision: Decision
+    seen: Observations
+    processes: tuple[LocalProcess, ...]
+    events: tuple[Event, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing happens any more without a change of the spec."""
+        return self.state.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK) and not any(
+            process.is_ending for process in self.processes
+        )
+
+
+Launch = Callable[[str, Sequence[str], Path, Notice], Supervised]
+
+
+def launch_process(name: str, argv: Sequence[str], log: Path, notice: Notice) -> Supervised:
+    """A real child process."""
+    return Process(name, argv, log, notice)
+
+
+def build_argv(component: Component, config: Path, shard: int) -> tuple[str, ...]:
+    """The command line of a workload."""
+    return (
+        sys.executable,
+        "-m",
+        "signalcanary_workloads",
+        component.value,
+        f"--config={config}",
+        f"--shard={shard}",
+        "--listen=127.0.0.1:0",
+    )
+
+
+@dataclass
+class _Running:
+    process: Supervised
+    config: str
+    is_ready: bool = False
+    ending: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    name: str
+    config: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a rollout is given of the machine it runs on."""
+
+    folder: Path
+    probe: Probe
+    clock: Callable[[], datetime]
+    launch: Launch = launch_process
+    grace_seconds: float = GRACE_SECONDS
+
+
+@dataclass
+class LocalRollout:
+    """One SignalCanary on this machine. `apply` a spec, `look` every interval, then `close`."""
+
+    name: str
+    host: Host
+    namespace: str = "default"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._spec: SignalCanarySpec | None = None
+        self._generation = 0
+        self._status: dict[str, Any] = {}
+        self._created = self.host.clock()
+        self._uid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.namespace}/{self.name}"))
+        self._revisions: dict[str, Revision] = {}
+        self._slots: dict[Slot, _Running] = {}
+        self._events: list[Event] = []
+        self._memory = self.host.folder / self.namespace / self.name / "object.json"
+        self._remember()
+
+    # ------------------------------------------------------------------ the object
+
+    def apply(self, spec: SignalCanarySpec) -> int:
+        """Set the spec, as `kubectl apply` would; returns the generation."""
+        if spec != self._spec:
+            self._spec = spec
+            self._generation += 1
+        return self._generation
+
+    def _remember(self) -> None:
+        """Go on from where an earlier run in the same folder stopped."""
+        if not self._memory.is_file():
+            return
+        kept = json.loads(self._memory.read_text())
+        self._spec = SignalCanarySpec.model_validate(kept["object"]["spec"])
+        self._generation = kept["object"]["metadata"]["generation"]
+        self._created = datetime.fromisoformat(kept["object"]["metadata"]["creationTimestamp"])
+        self._status = kept["object"]["status"]
+        self._revisions = {n: Revision.model_validate(r) for n, r in kept["revisions"].items()}
+
+    def _keep(self) -> None:
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        revisions = {name: revision.to_wire() for name, revision in self._revisions.items()}
+        text = json.dumps({"object": self.document(), "revisions": revisions}, indent=2)
+        fresh = self._memory.with_suffix(".tmp")
+        fresh.write_text(text)
+        fresh.replace(self._memory)
+
+    def document(self) -> dict[str, Any]:
+        """The object as the API server would give it."""
+        assert self._spec is not None  # a spec was applied
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "creationTimestamp": self._created.isoformat(timespec="seconds").replace(
+                    "+00:00", "Z"
+                ),
+                **self.metadata,
+                "name": self.name,
+                "namespace": self.namespace,
+                "generation": self._generation,
+                "uid": self._uid,
+            },
+            "spec": self._spec.to_wire(),
+            "status": self._status,
+        }
+
+    # ------------------------------------------------------------------ one look
+
+    async def look(self) -> Look:
+        """Observe, decide, keep the state, then do what the state implies."""
+        assert self._spec is not None  # a spec was applied
+        spec, state = self._spec, parse(self._status)
+        revision = build_revision(spec, LOCAL_IMAGE)
+        target = refer_to(revision, self._generation)
+        self._revisions.setdefault(target.name, revision)
+        self._reap()
+        await self._ask_readiness()
+        seen = Observations(
+            generation=self._generation,
+            target=target,
+            metrics=await self._measure(spec, state),
+            tracks=self._tracks(state),
+        )
+        now = self.host.clock()
+        decision = decide(spec, state, seen, now)
+        self._status = render(spec, decision, seen, self._workloads(), self._status, now)
+        self._keep()
+        for transition in decision.transitions:
+            self._record(transition.is_warning, transition.reason, transition.message, now)
+        state = parse(self._status)
+        self._run(self._wanted(state))
+        return Look(
+            now,
+            spec,
+            self.document(),
+            state,
+            decision,
+            seen,
+            self.processes(),
+            tuple(self._events),
+        )
+
+    async def _ask_readiness(self) -> None:
+        async def ask(running: _Running) -> None:
+            url = running.process.look().url
+            running.is_ready = url is not None and await self.host.probe.is_ready(url)
+
+        await asyncio.gather(*(ask(r) for r in self._slots.values() if r.ending is None))
+
+    async def _measure(self, spec: SignalCanarySpec, state: RolloutState) -> MetricsSeen:
+        if state.canary is None or state.phase not in GUARDED:
+            return MetricsSeen()
+        urls = [
+            url
+            for slot, running in self._slots.items()
+            if slot.track is Track.CANARY
+            and slot.component is Component.ANALYSIS
+            and (url := running.process.look().url) is not None
+        ]
+        pages = await asyncio.gather(*(self.host.probe.scrape(url) for url in urls))
+        series: list[Series] = [one for page in pages for one in page]
+        metrics = frozenset(condition.metric for condition in spec.rollback.conditions)
+        target = Target(self.namespace, self.name, state.canary.name, metrics)
+        return assemble([target], series)[target]
+
+    def _tracks(self, state: RolloutState) -> dict[tuple[Track, str], TrackSeen]:
+        wanted = self._wanted(state)
+        keys = {(slot.track, slot.revision) for slot in (*wanted, *self._slots)}
+        return {key: self._track(key, wanted) for key in keys}
+
+    def _track(self, key: tuple[Track, str], wanted: Mapping[Slot, _Wanted]) -> TrackSeen:
+        here = {s: r for s, r in self._slots.items() if (s.track, s.revision) == key}
+        due = {s: w for s, w in wanted.items() if (s.track, s.revision) == key}
+        looks = [running.process.look() for running in here.values()]
+        return TrackSeen(
+            pods=len(here),
+            is_ready=bool(due)
+            and all(
+                (running := here.get(slot)) is not None
+                and running.is_ready
+                and running.ending is None
+                and running.config == want.config
+                for slot, want in due.items()
+            ),
+            problem=next((look.problem for look in looks if look.problem), None),
+        )
+
+    def _workloads(self) -> list[WorkloadSeen]:
+        groups: dict[tuple[str, Track, Component, str], list[LocalProcess]] = {}
+        for process in self.processes():
+            slot = process.slot
+            name = stateful_set_name(self.name, slot.track, slot.revision, slot.component)
+            key = (name, slot.track, slot.component, slot.revision)
+            groups.setdefault(key, []).append(process)
+        return [
+            WorkloadSeen(
+                name=name,
+                track=track.value,
+                component=component.value,
+                revision=revision,
+                ready=sum(p.is_ready and not p.is_ending for p in processes),
+                wanted=len(processes),
+                restarts=sum(p.seen.restarts for p in processes),
+                message=next((p.seen.problem for p in processes if p.seen.problem), None),
+            )
+            for (name, track, component, revision), processes in sorted(groups.items())
+        ]
+
+    def processes(self) -> tuple[LocalProcess, ...]:
+        """Every process that has not been seen to be gone."""
+        return tuple(
+            LocalProcess(slot, r.process.look(), r.is_ready, r.ending is not None)
+            for slot, r in self._slots.items()
+        )
+
+    def _record(self, is_warning: bool, reason: str, message: str, now: datetime) -> None:
+        self._events = [*self._events, Event(now, is_warning, reason, message)][-MAX_EVENTS:]
+
+    # ------------------------------------------------------------------ what runs
+
+    def _wanted(self, state: RolloutState) -> dict[Slot, _Wanted]:
+        assert self._spec is not None  # a spec was applied
+        owner = Owner(self.namespace, self.name, self._uid)
+        wanted: dict[Slot, _Wanted] = {}
+        for track, ref in ((p.track, p.revision) for p in plan(state)):
+            revision = self._revisions[ref.name]
+            on_canary = track is Track.CANARY
+            symbols = self._spec.symbols.canary if on_canary else revision.symbols
+            config: WorkloadConfig = build_workload_config(
+                owner, track, ref, revision, symbols, str(self.host.folder)
+            )
+            text = json.dumps(config.to_wire(), indent=2, sort_keys=True)
+            path = self.host.folder / "config" / f"{track.value}-{ref.name}-{ref.attempt}.json"
+            for component in Component:
+                for shard in range(len(config.shards)):
+                    slot = Slot(track, ref.name, ref.attempt, component, shard)
+                    name = stateful_set_name(self.name, track, ref.name, component)
+                    wanted[slot] = _Wanted(f"{name}-{shard}", text, path)
+        return wanted
+
+    def _run(self, wanted: Mapping[Slot, _Wanted]) -> None:
+        """Start what is wanted and missing, end what is not; one process a slot at a time."""
+        for slot, running in self._slots.items():
+            is_wanted = slot in wanted and wanted[slot].config == running.config
+            if running.ending is None and not is_wanted:
+                stopping = running.process.stop(self.host.grace_seconds)
+                running.ending = asyncio.create_task(stopping)
+        for slot, want in wanted.items():
+            if slot not in self._slots:
+                self._slots[slot] = self._start(slot, want)
+
+    def _reap(self) -> None:
+        for slot, running in list(self._slots.items()):
+            if running.ending is not None and running.ending.done():
+                running.ending.result()
+                del self._slots[slot]
+
+    def _start(self, slot: Slot, want: _Wanted) -> _Running:
+        want.path.parent.mkdir(parents=True, exist_ok=True)
+        want.path.write_text(want.config)
+        log = self.host.folder / "log" / f"{want.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        argv = build_argv(slot.component, want.path, slot.shard)
+        process = self.host.launch(want.name, argv, log, self._on_notice)
+        process.start()
+        return _Running(process, want.config)
+
+    def _on_notice(self, name: str, what: str) -> None:
+        self._record(True, "ProcessEnded", what, self.host.clock())
+
+    async def close(self) -> None:
+        """End every process; returns when all are gone."""
+        ending = [r.ending for r in self._slots.values() if r.ending is not None]
+        left = [r.process for r in self._slots.values() if r.ending is None]
+        await stop_all(left, self.host.grace_seconds)
+        await asyncio.gather(*ending)
+        self._slots.clear()

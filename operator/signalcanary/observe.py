@@ -1,0 +1,135 @@
+"""From live Kubernetes objects to what a decision needs to know of the workloads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from signalcanary.contract import Track
+from signalcanary.resources import (
+    APPLIED_HASH,
+    LABEL_COMPONENT,
+    LABEL_REVISION,
+    LABEL_TRACK,
+    Manifest,
+)
+from signalcanary.rollout import (
+    TrackSeen,
+)
+from signalcanary.status import WorkloadSeen
+
+Live = Mapping[str, Any]
+
+
+def observe_tracks(
+    desired: Sequence[Manifest], stateful_sets: Sequence[Live], pods: Sequence[Live]
+) -> dict[tuple[Track, str], TrackSeen]:
+    """Every track and revision that is wanted or still there.
+
+    Args:
+        desired: the manifests that should exist.
+        stateful_sets, pods: what exists, of this SignalCanary.
+    """
+    stateful_sets = [sts for sts in stateful_sets if _is_of_a_track(sts)]
+    pods = [pod for pod in pods if _is_of_a_track(pod)]
+    wanted = [m for m in desired if m["kind"] == "StatefulSet"]
+    live = {sts["metadata"]["name"]: sts for sts in stateful_sets}
+    keys = {_key(item) for item in (*wanted, *stateful_sets, *pods)}
+    seen = {}
+    for key in keys:
+        of_track = [m for m in wanted if _key(m) == key]
+        pods_of_track = [pod for pod in pods if _key(pod) == key]
+        seen[key] = TrackSeen(
+            pods=len(pods_of_track),
+            is_ready=bool(of_track)
+            and all(_is_ready(m, live.get(m["metadata"]["name"])) for m in of_track),
+            problem=next(filter(None, map(describe_problem, pods_of_track)), None),
+        )
+    return seen
+
+
+def observe_workloads(stateful_sets: Iterable[Live], pods: Sequence[Live]) -> list[WorkloadSeen]:
+    """One line a StatefulSet, for status."""
+    lines = []
+    of_tracks = filter(_is_of_a_track, stateful_sets)
+    for sts in sorted(of_tracks, key=lambda s: str(s["metadata"]["name"])):
+        labels = sts["metadata"]["labels"]
+        own = [pod for pod in pods if _is_owned_by(pod, sts)]
+        lines.append(
+            WorkloadSeen(
+                name=sts["metadata"]["name"],
+                track=labels[LABEL_TRACK],
+                component=labels[LABEL_COMPONENT],
+                revision=labels[LABEL_REVISION],
+                ready=sts.get("status", {}).get("readyReplicas", 0),
+                wanted=sts["spec"]["replicas"],
+                restarts=sum(map(_restarts, own)),
+                message=next(filter(None, map(describe_problem, own)), None),
+            )
+        )
+    return lines
+
+
+def _is_of_a_track(item: Live) -> bool:
+    """Whether the labels are all there: anyone may label a pod with a SignalCanary's name."""
+    labels = item["metadata"].get("labels") or {}
+    return labels.get(LABEL_TRACK) in set(Track) and {LABEL_REVISION, LABEL_COMPONENT} <= set(
+        labels
+    )
+
+
+def _key(item: Live) -> tuple[Track, str]:
+    labels = item["metadata"]["labels"]
+    return Track(labels[LABEL_TRACK]), labels[LABEL_REVISION]
+
+
+def _is_owned_by(pod: Live, sts: Live) -> bool:
+    owners = pod["metadata"].get("ownerReferences", ())
+    return any(owner["uid"] == sts["metadata"]["uid"] for owner in owners)
+
+
+def _is_ready(wanted: Manifest, live: Live | None) -> bool:
+    """Whether a StatefulSet is the one that is wanted, rolled out, and all its pods ready."""
+    if live is None:
+        return False
+    status = live.get("status", {})
+    replicas = wanted["spec"]["replicas"]
+    applied: str | None = live["metadata"].get("annotations", {}).get(APPLIED_HASH)
+    return bool(
+        applied == wanted["metadata"]["annotations"][APPLIED_HASH]
+        and status.get("observedGeneration") == live["metadata"].get("generation")
+        and status.get("readyReplicas", 0) == replicas
+        and status.get("updatedReplicas", 0) == replicas
+    )
+
+
+def _restarts(pod: Live) -> int:
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    return sum(status.get("restartCount", 0) for status in statuses)
+
+
+def describe_problem(pod: Live) -> str | None:
+    """What keeps a pod from running, in words; None if nothing does."""
+    name = pod["metadata"]["name"]
+    status = pod.get("status", {})
+    for container in status.get("containerStatuses", ()):
+        state = container.get("state", {})
+        waiting = state.get("waiting")
+        if waiting and waiting.get("reason") not in ("ContainerCreating", "PodInitializing"):
+            detail = f": {waiting['message']}" if waiting.get("message") else ""
+            last = container.get("lastState", {}).get("terminated")
+            before = f" (it ended before: {_ending(last)})" if last else ""
+            return f"pod {name} is waiting: {waiting.get('reason', 'Unknown')}{detail}{before}"
+        terminated = state.get("terminated")
+        if terminated:
+            return f"pod {name} ended: {_ending(terminated)}"
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return (
+                f"pod {name} is not scheduled: {condition.get('message', condition.get('reason'))}"
+            )
+    return None
+
+
+def _ending(terminated: Mapping[str, Any]) -> str:
+    return f"{terminated.get('reason', 'Unknown')}, exit code {terminated.get('exitCode')}"

@@ -1,0 +1,305 @@
+"""The operator's process: watches, election, poller and server under one supervisor.
+
+Whatever ends one of them ends the process, with its reason as the last line of the log: a
+restarted operator heals itself, one that limps does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import kopf
+from prometheus_client import CollectorRegistry
+
+from signalcanary import __version__, cluster, leader, telemetry
+from signalcanary.contract import format_duration, parse_duration
+from signalcanary.handlers import build_registry, build_settings
+from signalcanary.metrics_source import Prometheus
+from signalcanary.poller import Poller
+from signalcanary.reconciler import Reconciler
+from signalcanary.resources import WorkloadSettings
+from signalcanary.store import Kind, Store
+from signalcanary.subject import Settings
+
+logger = logging.getLogger("signalcanary")
+
+MAX_DEADLINE: Final = timedelta(seconds=30)
+"""Of the metrics source: half of what liveness allows a round."""
+
+STOP_SECONDS: Final = 2.0
+"""How long the watches may take to end."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the process is started with."""
+
+    prometheus_url: str
+    prometheus_deadline: timedelta
+    namespace: str | None
+    lease_namespace: str
+    lease_name: str
+    identity: str
+    host: str
+    port: int
+    settings: Settings
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Read the command line; each option has an environment variable for its default."""
+    env = os.environ
+    parser = argparse.ArgumentParser(
+        prog="signalcanary operator", description="Run the operator against a Kubernetes cluster."
+    )
+    add = parser.add_argument
+    add(
+        "--prometheus-url",
+        type=_url,
+        default=env.get("SIGNALCANARY_PROMETHEUS_URL") or None,
+        required=not env.get("SIGNALCANARY_PROMETHEUS_URL"),
+        help="base URL of the Prometheus that scrapes the workloads",
+    )
+    add(
+        "--prometheus-deadline",
+        type=_deadline,
+        default=env.get("SIGNALCANARY_PROMETHEUS_DEADLINE") or "8s",
+        help="longest time for all queries of a look (default 8s)",
+    )
+    add(
+        "--workloads-image",
+        default=env.get("SIGNALCANARY_WORKLOADS_IMAGE") or None,
+        required=not env.get("SIGNALCANARY_WORKLOADS_IMAGE"),
+        help="image of the harvest and analysis pods",
+    )
+    add(
+        "--image-pull-policy",
+        default=env.get("SIGNALCANARY_IMAGE_PULL_POLICY", "IfNotPresent"),
+        choices=("Always", "IfNotPresent", "Never"),
+        help="pull policy of the workloads' image (default IfNotPresent)",
+    )
+    add(
+        "--namespace",
+        default=env.get("SIGNALCANARY_NAMESPACE") or None,
+        help="watch this namespace alone (default: all)",
+    )
+    add(
+        "--lease-namespace",
+        default=env.get("SIGNALCANARY_LEASE_NAMESPACE") or "default",
+        help="namespace of the election's Lease",
+    )
+    add(
+        "--lease-name",
+        default=env.get("SIGNALCANARY_LEASE_NAME") or "signalcanary-operator",
+        help="name of the election's Lease (default signalcanary-operator)",
+    )
+    add(
+        "--identity",
+        default=env.get("SIGNALCANARY_IDENTITY") or socket.gethostname(),
+        help="name of this replica in the election (default: the host's name)",
+    )
+    add(
+        "--status-interval",
+        type=_duration,
+        default=env.get("SIGNALCANARY_STATUS_INTERVAL") or "30s",
+        help="pace at which live values are written to status (default 30s)",
+    )
+    add(
+        "--listen",
+        type=_address,
+        default=env.get("SIGNALCANARY_LISTEN") or "127.0.0.1:8080",
+        help="HOST:PORT of metrics and health (default 127.0.0.1:8080)",
+    )
+    args = parser.parse_args(argv)
+    host, port = args.listen
+    return Options(
+        prometheus_url=args.prometheus_url,
+        prometheus_deadline=args.prometheus_deadline,
+        namespace=args.namespace,
+        lease_namespace=args.lease_namespace,
+        lease_name=args.lease_name,
+        identity=args.identity,
+        host=host,
+        port=port,
+        settings=Settings(
+            workloads_image=args.workloads_image,
+            workloads=WorkloadSettings(image_pull_policy=args.image_pull_policy),
+            status_interval=args.status_interval,
+        ),
+    )
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _deadline(text: str) -> timedelta:
+    deadline = _duration(text)
+    if not timedelta(0) < deadline <= MAX_DEADLINE:
+        longest = format_duration(MAX_DEADLINE)
+        raise argparse.ArgumentTypeError(f"must be above 0s and at most {longest}, not {text}")
+    return deadline
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"write http://HOST:PORT, not {text!r}")
+    return text
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"write HOST:PORT, for example 0.0.0.0:8080, not {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class CannotStart(Exception):
+    """The cluster is not ready for this operator; the message says what to do."""
+
+
+async def _check(kube: cluster.Cluster, namespace: str | None) -> None:
+    """Without its CRD the operator would watch nothing, and look healthy."""
+    try:
+        await kube.list_all(Kind.SIGNAL_CANARY, namespace)
+    except cluster.Gone as error:
+        raise CannotStart(
+            f"the cluster does not know SignalCanaries ({error}): apply the CRD, which is in the "
+            "folder crds of the chart"
+        ) from error
+    except cluster.ClusterError as error:
+        raise CannotStart(f"the SignalCanaries cannot be listed: {error}") from error
+
+
+async def run(options: Options) -> None:
+    """Run until told to stop, by SIGTERM or SIGINT.
+
+    Raises:
+        CannotStart: the cluster is not ready.
+        Exception: whatever ended a part of it.
+    """
+    metrics = telemetry.OperatorMetrics(CollectorRegistry())
+    health = telemetry.Health()
+    store = Store()
+    is_watching, is_stopping = asyncio.Event(), asyncio.Event()
+    _stop_on_signals(is_stopping)
+    async with (
+        cluster.connect() as api,
+        telemetry.serve(options.host, options.port, metrics, health) as url,
+    ):
+        logger.info("signalcanary %s, metrics at %s/metrics", __version__, url)
+        kube = cluster.Cluster(api, metrics, options.identity)
+        await _check(kube, options.namespace)
+        source = Prometheus(options.prometheus_url, options.prometheus_deadline)
+        poller = Poller(
+            store,
+            kube,
+            source,
+            Reconciler(kube, store, options.settings, metrics),
+            options.settings,
+            metrics,
+            health,
+            options.namespace,
+        )
+
+        async def watch() -> None:
+            await kopf.operator(
+                registry=build_registry(store),
+                settings=build_settings(),
+                standalone=True,
+                clusterwide=options.namespace is None,
+                namespaces=[options.namespace] if options.namespace else [],
+                ready_flag=is_watching,
+                # Else it asks for the name of the user, who has none in a container.
+                identity=cast(Any, options.identity),
+            )
+
+        async def wait_for_the_end() -> None:
+            await _first(is_watching, is_stopping)
+            # kopf has set handlers of its own, which would end the watches before the rest.
+            _stop_on_signals(is_stopping)
+            health.is_watching = is_watching.is_set()
+            await is_stopping.wait()
+
+        async def lead() -> None:
+            health.round_completed()
+            health.is_leader = True
+            metrics.leader.set(1)
+            logger.info("%s leads", options.identity)
+            await poller.run()
+
+        async def elect() -> None:
+            await leader.lead(
+                api, options.lease_name, options.lease_namespace, options.identity, lead
+            )
+
+        watching = asyncio.create_task(watch(), name="watches")
+        stopping = asyncio.create_task(wait_for_the_end(), name="end")
+        election = asyncio.create_task(elect(), name="election")
+        try:
+            done, _ = await asyncio.wait(
+                {watching, stopping, election}, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            # First the decisions end and the Lease is let go, so that the next can begin; the
+            # watches hold nothing that anybody waits for.
+            health.is_watching = False
+            await _end(election, leader.RETRY_SECONDS + 1)
+            await _end(stopping, STOP_SECONDS)
+            await _end(watching, STOP_SECONDS)
+            source.close()
+        for task in done:
+            task.result()  # raises what ended it
+        logger.info("stopped")
+
+
+def _stop_on_signals(is_stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, is_stopping.set)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait for one of them."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+async def _end(task: asyncio.Task[None], within_seconds: float) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=within_seconds)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The verb `operator` of the command line."""
+    options = parse_options(argv)
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    try:
+        asyncio.run(run(options))
+    except CannotStart as error:
+        logger.error("the operator cannot start: %s", error)
+        return 1
+    except BaseException:
+        logger.exception("the operator ends")
+        return 1
+    return 0

@@ -1,0 +1,347 @@
+"""The Kubernetes objects that a rollout owns, built from its state. Pure.
+
+One StatefulSet for each track, revision and component: a StatefulSet never runs two pods of one
+ordinal at once, which is what a single writer a symbol needs, and the ordinal is the shard.
+Every object carries a hash of what was declared, so that an unchanged object is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from signalcanary.api import API_VERSION, GROUP, KIND, SignalCanarySpec
+from signalcanary.contract import METRICS_PORT, Component, Track, WorkloadConfig
+from signalcanary.revisions import Revision, RevisionRef, canonical_hash
+from signalcanary.rollout import (
+    RolloutState,
+    plan,
+)
+
+Manifest = dict[str, Any]
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "signalcanary"
+LABEL_NAME: Final = f"{GROUP}/name"
+LABEL_TRACK: Final = f"{GROUP}/track"
+LABEL_REVISION: Final = f"{GROUP}/revision"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+REVISION_RECORD: Final = "revision"
+APPLIED_HASH: Final = f"{GROUP}/applied-hash"
+
+WORKLOAD_UID: Final = 65532
+_DATA_PATH: Final = "/data"
+_CONFIG_PATH: Final = "/etc/signalcanary"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The SignalCanary that owns what is built."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def reference(self) -> dict[str, Any]:
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+
+
+@dataclass(frozen=True)
+class WorkloadSettings:
+    """What the administrator sets for all workloads."""
+
+    image_pull_policy: str = "IfNotPresent"
+    cpu_request: str = "50m"
+    memory_request: str = "128Mi"
+    memory_limit: str = "1Gi"
+    priority_class: str = ""
+
+
+def build_controller_revision(owner: Owner, ref: RevisionRef, revision: Revision) -> Manifest:
+    """The frozen record of a revision."""
+    manifest = _owned(owner, "apps/v1", "ControllerRevision", f"{owner.name}-{ref.name}")
+    manifest["metadata"]["labels"] |= {
+        LABEL_REVISION: ref.name,
+        # A StatefulSet's own ControllerRevisions carry its pods' labels, so also ours.
+        LABEL_COMPONENT: REVISION_RECORD,
+    }
+    manifest["metadata"]["annotations"] = {
+        f"{GROUP}/version": ref.version,
+        f"{GROUP}/fingerprint": ref.fingerprint,
+    }
+    manifest["data"] = revision.to_wire()
+    manifest["revision"] = ref.attempt
+    return manifest
+
+
+def build_resources(
+    owner: Owner,
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    revisions: Mapping[str, Revision],
+    settings: WorkloadSettings,
+) -> list[Manifest]:
+    """Every object that should exist now, beside the ControllerRevisions.
+
+    Args:
+        revisions: by name, at least those that the state's plan needs.
+
+    Raises:
+        KeyError: a revision of the plan is missing.
+    """
+    manifests: list[Manifest] = []
+    plans = plan(state)
+    if spec.storage.claim_name is None and plans:
+        manifests.append(_claim(owner, spec))
+    for track_plan in plans:
+        revision = revisions[track_plan.revision.name]
+        symbols = spec.symbols.canary if track_plan.track is Track.CANARY else revision.symbols
+        config = build_workload_config(
+            owner, track_plan.track, track_plan.revision, revision, symbols, _DATA_PATH
+        )
+        config_map = _config_map(owner, config)
+        manifests.append(config_map)
+        manifests.extend(
+            _stateful_set(owner, spec, config, config_map, component, revision, settings)
+            for component in Component
+        )
+    if state.stable is not None:
+        manifests.append(_active(owner, state.stable, revisions[state.stable.name]))
+    for manifest in manifests:
+        annotations = manifest["metadata"].setdefault("annotations", {})
+        annotations[APPLIED_HASH] = canonical_hash(manifest)[:16]
+    return manifests
+
+
+def build_workload_config(
+    owner: Owner,
+    track: Track,
+    ref: RevisionRef,
+    revision: Revision,
+    symbols: Sequence[str],
+    data_root: str,
+) -> WorkloadConfig:
+    """The file that the pods of a track are started with.
+
+    The data folder is of this attempt of this very object alone: a second try of a revision, or
+    an object made anew under the same name, must not be judged on the evidence of the first.
+    """
+    size = revision.symbols_per_shard
+    return WorkloadConfig(
+        namespace=owner.namespace,
+        name=owner.name,
+        track=track,
+        revision=ref.name,
+        fingerprint=ref.fingerprint,
+        version=ref.version,
+        shards=tuple(tuple(symbols[i : i + size]) for i in range(0, len(symbols), size)),
+        signal=revision.signal,
+        source=revision.source,
+        data_path=f"{data_root}/{owner.namespace}/{owner.name}/{track.value}/"
+        f"{ref.name}-{ref.attempt}-{owner.uid[:8]}",
+        commit_interval=revision.commit_interval,
+    )
+
+
+def stateful_set_name(owner_name: str, track: Track, revision: str, component: Component) -> str:
+    """Name of the StatefulSet of one track, revision and component."""
+    return f"{owner_name}-{revision}-{track.value}-{component.value}"
+
+
+def _owned(owner: Owner, api_version: str, kind: str, name: str) -> Manifest:
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": owner.namespace,
+            "labels": {MANAGED_BY: MANAGER, LABEL_NAME: owner.name},
+            "ownerReferences": [owner.reference()],
+        },
+    }
+
+
+def _claim(owner: Owner, spec: SignalCanarySpec) -> Manifest:
+    manifest = _owned(owner, "v1", "PersistentVolumeClaim", f"{owner.name}-data")
+    claim: dict[str, Any] = {
+        "accessModes": [spec.storage.access_mode],
+        "resources": {"requests": {"storage": spec.storage.size}},
+    }
+    if spec.storage.storage_class_name is not None:
+        claim["storageClassName"] = spec.storage.storage_class_name
+    manifest["spec"] = claim
+    return manifest
+
+
+def _config_map(owner: Owner, config: WorkloadConfig) -> Manifest:
+    text = json.dumps(config.to_wire(), indent=2, sort_keys=True)
+    name = f"{owner.name}-{config.revision}-{config.track.value}-{canonical_hash(text)[:8]}"
+    manifest = _owned(owner, "v1", "ConfigMap", name)
+    manifest["metadata"]["labels"] |= _track_labels(config)
+    # Its name is a hash of its content: pods never see it change under them.
+    manifest["immutable"] = True
+    manifest["data"] = {"config.json": text}
+    return manifest
+
+
+def _active(owner: Owner, ref: RevisionRef, revision: Revision) -> Manifest:
+    """What consumers read to know which configuration is live."""
+    manifest = _owned(owner, "v1", "ConfigMap", f"{owner.name}-active")
+    manifest["data"] = {
+        "version": ref.version,
+        "revision": ref.name,
+        "fingerprint": ref.fingerprint,
+        "symbols": ",".join(revision.symbols),
+        "signal.json": json.dumps(revision.signal.to_wire(), indent=2, sort_keys=True),
+    }
+    return manifest
+
+
+def _track_labels(config: WorkloadConfig) -> dict[str, str]:
+    return {LABEL_TRACK: config.track.value, LABEL_REVISION: config.revision}
+
+
+def _stateful_set(
+    owner: Owner,
+    spec: SignalCanarySpec,
+    config: WorkloadConfig,
+    config_map: Manifest,
+    component: Component,
+    revision: Revision,
+    settings: WorkloadSettings,
+) -> Manifest:
+    name = stateful_set_name(owner.name, config.track, config.revision, component)
+    manifest = _owned(owner, "apps/v1", "StatefulSet", name)
+    selector = {
+        LABEL_NAME: owner.name,
+        **_track_labels(config),
+        LABEL_COMPONENT: component.value,
+    }
+    manifest["metadata"]["labels"] |= selector
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": WORKLOAD_UID,
+            "runAsGroup": WORKLOAD_UID,
+            "fsGroup": WORKLOAD_UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(component, revision, settings)],
+        "volumes": [
+            {"name": "config", "configMap": {"name": config_map["metadata"]["name"]}},
+            {
+                "name": "data",
+                "persistentVolumeClaim": {
+                    "claimName": spec.storage.claim_name or f"{owner.name}-data"
+                },
+            },
+            {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
+        ],
+    }
+    if settings.priority_class:
+        pod["priorityClassName"] = settings.priority_class
+    if spec.storage.access_mode == "ReadWriteOnce":
+        # All pods share the claim, which only one node can mount.
+        pod["affinity"] = {
+            "podAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "labelSelector": {"matchLabels": {LABEL_NAME: owner.name}},
+                        "topologyKey": "kubernetes.io/hostname",
+                    }
+                ]
+            }
+        }
+    manifest["spec"] = {
+        "replicas": len(config.shards),
+        "serviceName": name,
+        "podManagementPolicy": "Parallel",
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": selector},
+        "template": {
+            "metadata": {
+                "labels": {
+                    **selector,
+                    MANAGED_BY: MANAGER,
+                    "app.kubernetes.io/name": f"signalcanary-{component.value}",
+                    f"{GROUP}/version": config.version,
+                },
+                "annotations": {
+                    f"{GROUP}/fingerprint": config.fingerprint,
+                    "prometheus.io/scrape": "true",
+                    "prometheus.io/port": str(METRICS_PORT),
+                    "prometheus.io/path": "/metrics",
+                },
+            },
+            "spec": pod,
+        },
+    }
+    return manifest
+
+
+def _container(
+    component: Component, revision: Revision, settings: WorkloadSettings
+) -> dict[str, Any]:
+    return {
+        "name": component.value,
+        "image": revision.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": [
+            component.value,
+            f"--config={_CONFIG_PATH}/config.json",
+            f"--listen=0.0.0.0:{METRICS_PORT}",
+        ],
+        "env": [
+            {
+                "name": "SIGNALCANARY_SHARD",
+                "valueFrom": {
+                    "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
+                },
+            }
+        ],
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "metrics"},
+            "periodSeconds": 2,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "metrics"},
+            "initialDelaySeconds": 30,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "resources": {
+            "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
+            "limits": {"memory": settings.memory_limit},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "config", "mountPath": _CONFIG_PATH, "readOnly": True},
+            {
+                "name": "data",
+                "mountPath": _DATA_PATH,
+                # Only harvest writes; analysis could not harm the data if it tried.
+                "readOnly": component is Component.ANALYSIS,
+            },
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }

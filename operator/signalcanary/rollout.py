@@ -1,0 +1,174 @@
+"""What a rollout remembers, what is seen of it, and what should run. Data, no decisions.
+
+Everything is frozen. `RolloutState` is all that one look leaves to the next; `status.py` writes
+it to the object and reads it back. What should run follows from the state alone (`plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from signalcanary.contract import Track
+from signalcanary.evaluate import Judgement, MetricsSeen
+from signalcanary.revisions import RevisionRef
+
+SILENCE = "silence"
+"""Key of the timer that runs while a symbol sends no fresh data."""
+
+MAX_HISTORY = 10
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    WARMING = "Warming"
+    PROGRESSING = "Progressing"
+    PROMOTING = "Promoting"
+    SUCCEEDED = "Succeeded"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+
+
+GUARDED = frozenset({Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING})
+"""The phases in which a canary runs, and so can be rolled back."""
+
+
+# --------------------------------------------------------------------------- what is remembered
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Measures time that was observed; stands still while nothing can be seen.
+
+    Kept as instants, not as a running sum, so that a clock that goes on running needs no
+    writing down.
+    """
+
+    started_at: datetime
+    blind: timedelta = timedelta(0)
+    blind_since: datetime | None = None
+
+    def elapsed(self, now: datetime) -> timedelta:
+        return (self.blind_since or now) - self.started_at - self.blind
+
+    def run(self, now: datetime) -> Clock:
+        if self.blind_since is None:
+            return self
+        return replace(self, blind=self.blind + (now - self.blind_since), blind_since=None)
+
+    def stop(self, now: datetime) -> Clock:
+        return self if self.blind_since is not None else replace(self, blind_since=now)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of phase or stage, for the history and the Events."""
+
+    time: datetime
+    phase: Phase
+    reason: str
+    message: str
+    version: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """All that one look leaves to the next."""
+
+    phase: Phase = Phase.PENDING
+    phase_since: datetime | None = None
+    reason: str = "New"
+    message: str = ""
+    observed_generation: int = 0
+    canary: RevisionRef | None = None
+    stable: RevisionRef | None = None
+    rejected: RevisionRef | None = None
+    rules: str | None = None
+    stage: str | None = None
+    stage_clock: Clock | None = None
+    timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
+    history: tuple[Transition, ...] = ()
+
+
+# --------------------------------------------------------------------------- what is seen
+
+
+@dataclass(frozen=True)
+class TrackSeen:
+    """The workloads of one track and revision, as the cluster has them.
+
+    Attributes:
+        pods: pods that exist, terminating ones included.
+        is_ready: every wanted pod runs what is wanted and is ready.
+        problem: what keeps a pod from running, in words.
+    """
+
+    pods: int = 0
+    is_ready: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Observations:
+    """One look at the world.
+
+    Attributes:
+        generation: of the spec.
+        target: the revision that the spec declares.
+        metrics: what the metrics source said of the canary.
+        tracks: the workloads, by track and revision.
+        previous_look: when the look before this one was taken, by this process or another; of
+            a look that is repeated, its own time. None if it is not known: then all the time
+            since is taken to have been observed.
+    """
+
+    generation: int
+    target: RevisionRef
+    metrics: MetricsSeen = field(default_factory=MetricsSeen)
+    tracks: Mapping[tuple[Track, str], TrackSeen] = field(default_factory=dict)
+    previous_look: datetime | None = None
+
+    def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:
+        return self.tracks.get((track, revision.name), NOTHING) if revision else NOTHING
+
+
+NOTHING = TrackSeen()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The state to persist and what it rests on. The workloads to run follow from the state
+    alone (`plan`), so a crash after persisting loses nothing."""
+
+    state: RolloutState
+    judgements: tuple[Judgement, ...]
+    transitions: tuple[Transition, ...]
+
+
+# --------------------------------------------------------------------------- what should run
+
+
+@dataclass(frozen=True)
+class TrackPlan:
+    """One track to run: a revision on its full symbol set, or on the canary's symbols."""
+
+    track: Track
+    revision: RevisionRef
+
+
+def plan(state: RolloutState) -> tuple[TrackPlan, ...]:
+    """The tracks that the state implies.
+
+    While promoting, the old stable workloads go on until the new ones are ready.
+    """
+    plans = []
+    if state.stable is not None:
+        plans.append(TrackPlan(Track.STABLE, state.stable))
+    if state.canary is not None and state.phase in GUARDED:
+        plans.append(TrackPlan(Track.CANARY, state.canary))
+        if state.phase is Phase.PROMOTING:
+            plans.append(TrackPlan(Track.STABLE, state.canary))
+    return tuple(plans)

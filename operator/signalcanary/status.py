@@ -1,0 +1,509 @@
+"""The status of a SignalCanary: what people read, and what the operator remembers.
+
+``parse(render(…)) == state``: status is the operator's only memory. The words are made for the
+person at 3 a.m. with `kubectl describe`: what runs, why it was decided, what happens next and
+when. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from signalcanary.api import OnNoData, SignalCanarySpec
+from signalcanary.contract import Track, format_duration
+from signalcanary.evaluate import Judgement, MetricsSeen, Silence, Verdict, silence_of, worst
+from signalcanary.lifecycle import stage_index
+from signalcanary.revisions import RevisionRef
+from signalcanary.rollout import (
+    GUARDED,
+    SILENCE,
+    Clock,
+    Decision,
+    Observations,
+    Phase,
+    RolloutState,
+    Transition,
+)
+
+MAX_SYMBOLS_SHOWN = 32
+MAX_BREACHES_TOLD = 5
+"""An object has room for about 1.5 MB. A status too large could not be written, and a rollback
+that cannot be written does not happen."""
+
+# --------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True)
+class WorkloadSeen:
+    """One StatefulSet, for the list of workloads in status."""
+
+    name: str
+    track: str
+    component: str
+    revision: str
+    ready: int
+    wanted: int
+    restarts: int
+    message: str | None = None
+
+
+def render(
+    spec: SignalCanarySpec,
+    decision: Decision,
+    seen: Observations,
+    workloads: Iterable[WorkloadSeen],
+    previous: Mapping[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """The whole status after a look. `previous` is the status before, for the times at which
+    conditions last changed."""
+    state, judgements = decision.state, decision.judgements
+    status: dict[str, Any] = {
+        "observedGeneration": state.observed_generation,
+        "phase": state.phase.value,
+        "phaseSince": _time(state.phase_since or now),
+        "reason": state.reason,
+        "message": _message(spec, state, judgements, seen, now),
+        "next": describe_next(spec, state, judgements, seen, now),
+        "stage": _stage(spec, state, now),
+        "canary": _revision(state.canary),
+        "stable": _revision(state.stable),
+        "rejected": _revision(state.rejected),
+        "rules": state.rules,
+        "warmup": _warmup(spec, state, seen.metrics),
+        "health": _health(judgements),
+        "summary": _summary(judgements, state, now) or _last_summary(state, previous),
+        "symbols": _symbols(spec, state, judgements, seen.metrics, now),
+        "workloads": [_workload(w) for w in workloads],
+        "timers": [
+            {"key": key, "symbol": symbol, "clock": _clock(clock)}
+            for (key, symbol), clock in sorted(state.timers.items())
+        ],
+        "history": [
+            {
+                "time": _time(t.time),
+                "phase": t.phase.value,
+                "reason": t.reason,
+                "message": t.message,
+                "version": t.version,
+            }
+            for t in state.history
+        ],
+        "conditions": _conditions(spec, state, judgements, seen, previous, now),
+        "lastEvaluationTime": _time(now),
+    }
+    return {key: value for key, value in status.items() if value not in (None, [], {})}
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _clock(clock: Clock) -> dict[str, Any]:
+    return _present(
+        startedAt=_time(clock.started_at),
+        blindSeconds=clock.blind.total_seconds() or None,
+        blindSince=_time(clock.blind_since) if clock.blind_since else None,
+    )
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _revision(ref: RevisionRef | None) -> dict[str, Any] | None:
+    if ref is None:
+        return None
+    return {
+        "name": ref.name,
+        "version": ref.version,
+        "fingerprint": ref.fingerprint,
+        "attempt": ref.attempt,
+    }
+
+
+def _stage(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> dict[str, Any] | None:
+    if state.stage is None or state.stage_clock is None:
+        return None
+    memory = {"name": state.stage, "clock": _clock(state.stage_clock)}
+    index = stage_index(spec, state)
+    if index is None:
+        return memory  # edited away while promoting
+    stage = spec.stages[index]
+    return memory | {
+        "index": index,
+        "of": len(spec.stages),
+        "progress": f"{_seconds(min(state.stage_clock.elapsed(now), stage.duration))} of "
+        f"{format_duration(stage.duration)}",
+    }
+
+
+def _seconds(value: timedelta) -> str:
+    return format_duration(timedelta(seconds=max(0, int(value.total_seconds()))))
+
+
+def _warmup(spec: SignalCanarySpec, state: RolloutState, seen: MetricsSeen) -> str | None:
+    if state.phase not in GUARDED or seen.failure is not None:
+        return None
+    slowest = min(seen.warmup_ratio.get(symbol, 0.0) for symbol in spec.symbols.canary)
+    return f"{int(slowest * 100)}%"
+
+
+def _health(judgements: tuple[Judgement, ...]) -> str | None:
+    verdict = worst([j.verdict for j in judgements])
+    return verdict.value if verdict else None
+
+
+def _symbols(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    seen: MetricsSeen,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    by_symbol: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        by_symbol.setdefault(judgement.symbol, []).append(judgement)
+    order = list(Verdict)
+    worst_first = sorted(
+        by_symbol, key=lambda s: max(order.index(j.verdict) for j in by_symbol[s]), reverse=True
+    )
+    shown = set(worst_first[:MAX_SYMBOLS_SHOWN])
+    out = []
+    for symbol in spec.symbols.canary:
+        if symbol not in shown:
+            continue
+        of_symbol = by_symbol[symbol]
+        verdict = worst([j.verdict for j in of_symbol])
+        warmup = seen.warmup_ratio.get(symbol)
+        beat = seen.heartbeats.get(symbol)
+        out.append(
+            _present(
+                symbol=symbol,
+                verdict=verdict.value if verdict else None,
+                warmup=f"{int(warmup * 100)}%" if warmup is not None else None,
+                lastData=_time(beat) if beat else None,
+                conditions=[_judgement(j, state, now) for j in of_symbol],
+            )
+        )
+    return out
+
+
+def _judgement(judgement: Judgement, state: RolloutState, now: datetime) -> dict[str, Any]:
+    condition = judgement.condition
+    timer = state.timers.get((condition.key, judgement.symbol))
+    return _present(
+        condition=condition.describe(),
+        key=condition.key,
+        verdict=judgement.verdict.value,
+        reason=judgement.reason,
+        value=judgement.value,
+        threshold=condition.threshold,
+        samples=judgement.samples,
+        breachedFor=_seconds(timer.elapsed(now)) if timer else None,
+        allowedFor=format_duration(condition.for_),
+        message=judgement.message,
+    )
+
+
+MAX_SUMMARY = 24
+"""Lines that a person reads; where there are more, what is not Ok comes first."""
+
+
+def _summary(judgements: tuple[Judgement, ...], state: RolloutState, now: datetime) -> list[str]:
+    if len(judgements) <= MAX_SUMMARY:
+        return [_summarise(j, state, now) for j in judgements]
+    by_urgency = sorted(judgements, key=lambda j: j.verdict is Verdict.OK)
+    lines = [_summarise(j, state, now) for j in by_urgency[:MAX_SUMMARY]]
+    return [*lines, f"and {len(judgements) - MAX_SUMMARY} more, see symbols"]
+
+
+def _last_summary(state: RolloutState, previous: Mapping[str, Any]) -> list[str]:
+    """What led to a rollback is wanted most when nothing is judged any more."""
+    taken_back = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    return list(previous.get("summary", ())) if taken_back else []
+
+
+def _summarise(judgement: Judgement, state: RolloutState, now: datetime) -> str:
+    """A judgement in one line, for people."""
+    condition = judgement.condition
+    value = "no value" if judgement.value is None else f"{judgement.value:.4g}"
+    line = (
+        f"{judgement.symbol}: {condition.metric} {value}, rolls back if "
+        f"{condition.describe().removeprefix(condition.metric + ' ')}: {judgement.verdict}"
+    )
+    timer = state.timers.get((condition.key, judgement.symbol))
+    if timer:
+        line += f" for {_seconds(timer.elapsed(now))}"
+    if judgement.samples is not None:
+        line += f", {judgement.samples} samples"
+    return line if judgement.verdict.is_judged else f"{line} ({judgement.message})"
+
+
+def _workload(workload: WorkloadSeen) -> dict[str, Any]:
+    return _present(
+        name=workload.name,
+        track=workload.track,
+        component=workload.component,
+        revision=workload.revision,
+        ready=f"{workload.ready}/{workload.wanted}",
+        restarts=workload.restarts,
+        message=workload.message,
+    )
+
+
+# --------------------------------------------------------------------------- words
+
+
+def _message(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    seen: Observations,
+    now: datetime,
+) -> str:
+    """Why the rollout is where it is; what holds it up comes first."""
+    if state.phase not in GUARDED:
+        return state.message
+    if seen.metrics.failure is not None:
+        return (
+            f"holding: the metrics source is unreachable ({seen.metrics.failure.message}); "
+            "nothing is promoted or rolled back on what cannot be seen"
+        )
+    breached = [j for j in judgements if j.verdict is Verdict.BREACHED]
+    if breached:
+        more = len(breached) - MAX_BREACHES_TOLD
+        told = "; ".join(j.message for j in breached[:MAX_BREACHES_TOLD])
+        return told + (f"; and {more} more" if more > 0 else "")
+    problem = seen.track(Track.CANARY, state.canary).problem
+    if problem and state.phase is Phase.PENDING:
+        return f"waiting for the canary's pods: {problem}"
+    silent = [
+        symbol
+        for symbol in spec.symbols.canary
+        if silence_of(symbol, spec, seen.metrics, now) is Silence.MARKET
+    ]
+    if silent:
+        return (
+            f"holding: {', '.join(silent)} silent on the stable track too, so it is the feed or "
+            "the market, not the canary"
+        )
+    unknown = [j for j in judgements if not j.verdict.is_judged]
+    if unknown and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
+        return f"holding: {unknown[0].message}" + (f" ({problem})" if problem else "")
+    return state.message
+
+
+def describe_next(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    seen: Observations,
+    now: datetime,
+) -> str:
+    """What happens next, and when."""
+    if state.phase not in GUARDED:
+        return _next_at_rest(state)
+    urgent = _next_rollback(spec, state, judgements, now)
+    if urgent:
+        return urgent
+    if seen.metrics.failure is not None:
+        return "goes on as soon as the metrics source answers again"
+    match state.phase:
+        case Phase.PENDING:
+            return "warms up once the canary's pods are ready"
+        case Phase.WARMING:
+            first = spec.stages[0]
+            return (
+                f"stage {first.name} ({format_duration(first.duration)}) starts once every "
+                "condition can be judged on every canary symbol"
+            )
+        case Phase.PROMOTING:
+            assert state.canary is not None
+            problem = seen.track(Track.STABLE, state.canary).problem
+            return (
+                f"{state.canary.version} becomes stable once its pods on the full set are ready "
+                "and every condition is Ok"
+            ) + (f"; now: {problem}" if problem else "")
+    index = stage_index(spec, state)
+    if index is None or state.stage_clock is None:
+        return "the stages have changed; observes the first of them next"
+    left = spec.stages[index].duration - state.stage_clock.elapsed(now)
+    then = (
+        f"stage {spec.stages[index + 1].name}" if index + 1 < len(spec.stages) else "the promotion"
+    )
+    if left <= timedelta(0):
+        return f"{then} as soon as every condition is Ok"
+    if state.stage_clock.blind_since is not None:
+        return f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
+    return f"{then} in {_seconds(left)}, at about {_clock_time(now + left)}, if all stays Ok"
+
+
+def _next_at_rest(state: RolloutState) -> str:
+    match state.phase:
+        case Phase.SUCCEEDED:
+            return "nothing: change the spec to roll out the next configuration"
+        case Phase.ROLLING_BACK:
+            return "waits until the canary's pods are gone"
+        case _:
+            return (
+                "nothing: this spec is not tried again; change it to try again, "
+                "spec.version is enough"
+            ) + (f", or set it back to {state.stable.version}" if state.stable else "")
+
+
+def _next_rollback(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    now: datetime,
+) -> str | None:
+    """The rollback that comes first if nothing changes."""
+    due = [
+        (judgement.condition.for_ - timer.elapsed(now), f"{judgement.condition.bound()} ends")
+        for judgement in judgements
+        if judgement.verdict is Verdict.BREACHED
+        and (timer := state.timers.get((judgement.condition.key, judgement.symbol)))
+    ]
+    due += [
+        (spec.evaluation.no_data_after - timer.elapsed(now), f"{symbol} sends fresh data")
+        for symbol in spec.symbols.canary
+        if spec.evaluation.on_no_data is OnNoData.ROLLBACK
+        and (timer := state.timers.get((SILENCE, symbol)))
+        and timer.blind_since is None
+        # A canary that has only just started is not yet worth an alarm.
+        and timer.elapsed(now) > spec.evaluation.stale_after
+    ]
+    if not due:
+        return None
+    left, why = min(due)
+    left = max(left, timedelta(0))
+    return f"rolls back in {_seconds(left)}, at about {_clock_time(now + left)}, unless {why}"
+
+
+def _clock_time(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%H:%M:%S UTC")
+
+
+# --------------------------------------------------------------------------- conditions
+
+
+def _conditions(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    seen: Observations,
+    previous: Mapping[str, Any],
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """Conditions by the Kubernetes API conventions."""
+    moving = state.phase in GUARDED or state.phase is Phase.ROLLING_BACK
+    taken_back = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    failure = seen.metrics.failure
+    breached = any(j.verdict is Verdict.BREACHED for j in judgements)
+    is_promoted, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
+    wanted = {
+        "Promoted": (is_promoted, *_why(is_promoted, state)),
+        "RolledBack": (is_rolled_back, *_why(is_rolled_back, state)),
+        "Progressing": (moving, *_why(moving, state)),
+        "Degraded": (
+            taken_back or breached,
+            state.reason if taken_back else "ConditionBreached" if breached else "AsExpected",
+            _message(spec, state, judgements, seen, now) if breached and not taken_back else "",
+        ),
+        "MetricsAvailable": (
+            failure is None,
+            failure.reason if failure else "SourceAnswers",
+            failure.message if failure else "",
+        ),
+    }
+    before = {c["type"]: c for c in previous.get("conditions", ()) if "lastTransitionTime" in c}
+    return [
+        {
+            "type": kind,
+            "status": str(is_true),
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": before[kind]["lastTransitionTime"]
+            if kind in before and before[kind]["status"] == str(is_true)
+            else _time(now),
+            "observedGeneration": state.observed_generation,
+        }
+        for kind, (is_true, reason, message) in wanted.items()
+    ]
+
+
+def _why(is_true: bool, state: RolloutState) -> tuple[str, str]:
+    """Reason and message of a condition; one that is not true has only the phase to tell."""
+    return (state.reason, state.message) if is_true else (state.phase.value, "")
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def parse(status: Mapping[str, Any]) -> RolloutState:
+    """The state that a status holds; of an empty status, that of a new object.
+
+    Raises:
+        KeyError, ValueError: the status was not written by this module.
+    """
+    if not status.get("phase"):
+        return RolloutState()
+    stage = status.get("stage") or {}
+    return RolloutState(
+        phase=Phase(status["phase"]),
+        phase_since=_instant(status["phaseSince"]),
+        reason=status["reason"],
+        # The message on show may tell what holds the rollout up; the state's own is in history.
+        message=status["history"][0]["message"] if status.get("history") else status["message"],
+        observed_generation=status["observedGeneration"],
+        canary=_parse_revision(status.get("canary")),
+        stable=_parse_revision(status.get("stable")),
+        rejected=_parse_revision(status.get("rejected")),
+        rules=status.get("rules"),
+        stage=stage.get("name"),
+        stage_clock=_parse_clock(stage["clock"]) if stage else None,
+        timers={
+            (timer["key"], timer["symbol"]): _parse_clock(timer["clock"])
+            for timer in status.get("timers", ())
+        },
+        history=tuple(
+            Transition(
+                time=_instant(t["time"]),
+                phase=Phase(t["phase"]),
+                reason=t["reason"],
+                message=t["message"],
+                version=t["version"],
+                is_warning=Phase(t["phase"]) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK),
+            )
+            for t in status.get("history", ())
+        ),
+    )
+
+
+def last_evaluation(status: Mapping[str, Any]) -> datetime | None:
+    """When the look was taken that a status is the result of."""
+    text = status.get("lastEvaluationTime")
+    return _instant(text) if text else None
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _parse_clock(clock: Mapping[str, Any]) -> Clock:
+    blind_since = clock.get("blindSince")
+    return Clock(
+        started_at=_instant(clock["startedAt"]),
+        blind=timedelta(seconds=clock.get("blindSeconds", 0)),
+        blind_since=_instant(blind_since) if blind_since else None,
+    )
+
+
+def _parse_revision(ref: Mapping[str, Any] | None) -> RevisionRef | None:
+    if not ref:
+        return None
+    return RevisionRef(ref["name"], ref["version"], ref["fingerprint"], ref["attempt"])
