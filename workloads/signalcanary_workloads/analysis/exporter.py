@@ -1,0 +1,157 @@
+"""The analysis in the Prometheus text format: the contract's series and a few of our own.
+
+A value that is not valid has no series: neither NaN nor a neutral number may stand in for it,
+because a rollback rule would compare with it. What remains visible is the evidence
+(`signal_evidence_samples`, 0 included), so that warming up differs from being absent, and the
+reason (`signal_value_valid`). A symbol that cannot be read shows no evidence either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from signalcanary.contract import (
+    CORE_METRICS,
+    EVIDENCE_SAMPLES,
+    EVIDENCE_TIMESTAMP,
+    HEARTBEAT,
+    WARMUP,
+    MetricLabel,
+    WorkloadConfig,
+    format_duration,
+)
+
+from .engine import Count
+from .runner import SymbolState
+from .score import Reason, Value
+
+VALUE_VALID: Final = "signal_value_valid"
+_ERROR_KINDS: Final = ("CorruptEntry", "CorruptPart", "MissingPart", "OSError")
+_NAMES: Final = tuple(metric.name for metric in CORE_METRICS)
+
+_OWN_COUNTERS: Final = (
+    (Count.ROWS, "analysis_feature_rows", "Feature rows read."),
+    (Count.SCORED, "analysis_rows_joined", "Feature rows joined and fused into a score."),
+    (Count.LABELLED, "analysis_rows_labelled", "Scored rows whose label is up or down."),
+    (Count.TIES, "analysis_label_ties", "Scored rows left out: the mid did not move."),
+    (Count.OUT_OF_ORDER, "analysis_rows_out_of_order", "Feature rows dropped: not later."),
+    (Count.REFITS, "analysis_refits", "Calibrations fitted."),
+)
+
+
+class AnalysisCollector(Collector):
+    """Renders the published states of this shard's symbols on each scrape."""
+
+    def __init__(self, config: WorkloadConfig, states: Callable[[], Sequence[SymbolState]]) -> None:
+        self._states = states
+        self._labels = [label.value for label in MetricLabel if label is not MetricLabel.METRIC]
+        self._constant = (config.namespace, config.name, config.track.value, config.revision)
+        self._horizon = format_duration(config.signal.label.horizon)
+
+    def describe(self) -> Iterable[Family]:
+        """Nothing: the families are known only when they are collected."""
+        return ()
+
+    def collect(self) -> Iterator[Family]:
+        """All series of this moment."""
+        states = tuple(self._states())
+        yield from self._core(states)
+        yield from self._evidence(states)
+        yield from self._own(states)
+
+    def _values_of(self, symbol: str) -> list[str]:
+        return [*self._constant, symbol, self._horizon]
+
+    def _gauge(self, name: str, text: str, *extra: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, labels=[*self._labels, *extra])
+
+    def _counter(self, name: str, text: str, *extra: str) -> CounterMetricFamily:
+        return CounterMetricFamily(name, text, labels=[*self._labels, *extra])
+
+    def _core(self, states: Sequence[SymbolState]) -> Iterator[Family]:
+        for metric in CORE_METRICS:
+            build = self._counter if metric.kind == "counter" else self._gauge
+            family = build(metric.name, metric.help)
+            for state in states:
+                value = value_of(state, metric.name).value
+                if value is not None:
+                    family.add_metric(self._values_of(state.symbol), value)
+            yield family
+
+    def _evidence(self, states: Sequence[SymbolState]) -> Iterator[Family]:
+        metric = MetricLabel.METRIC.value
+        samples = self._gauge(EVIDENCE_SAMPLES, "Rows that the value was computed on.", metric)
+        stamp = self._gauge(
+            EVIDENCE_TIMESTAMP, "Last evaluation that took in a new row (Unix time, s).", metric
+        )
+        valid = self._gauge(VALUE_VALID, "1: exported; 0: not, for a reason.", metric, "reason")
+        heartbeat = self._gauge(HEARTBEAT, "Last evaluation with new rows (Unix time, s).")
+        warmup = self._gauge(WARMUP, "How far the calibration windows are filled (0–1).")
+        for state in states:
+            labels = self._values_of(state.symbol)
+            if state.evidence_seconds is not None:
+                heartbeat.add_metric(labels, state.evidence_seconds)
+            if state.error is None:
+                ratio = state.evaluation.warmup_ratio if state.evaluation else 0.0
+                warmup.add_metric(labels, ratio)
+            for name in _NAMES:
+                value = value_of(state, name)
+                valid.add_metric(
+                    [*labels, name, value.reason or ""], 0.0 if value.value is None else 1.0
+                )
+                if state.error is not None:
+                    continue
+                samples.add_metric([*labels, name], float(value.samples))
+                if state.evidence_seconds is not None:
+                    stamp.add_metric([*labels, name], state.evidence_seconds)
+        yield from (samples, stamp, valid, heartbeat, warmup)
+
+    def _own(self, states: Sequence[SymbolState]) -> Iterator[Family]:
+        entries = self._counter("analysis_entries_read", "Manifest entries read.")
+        errors = self._counter("analysis_read_errors", "Failed reads of the store.", "error")
+        masked = self._counter("analysis_rows_masked", "Rows left out.", "reason")
+        failures = self._counter("analysis_fit_failures", "Fits that gave none.", "reason")
+        lag = self._gauge(
+            "analysis_evaluation_lag_seconds", "Last evaluation minus commit of its newest row."
+        )
+        ratio = self._gauge(
+            "merge_match_ratio", "Rows with a CVD score within the tolerance, over 5 min (0–1)."
+        )
+        sign = self._gauge("cvd_direction_sign", "Sign of the CVD score in use (+1 or −1).")
+        counters = {key: self._counter(name, text) for key, name, text in _OWN_COUNTERS}
+        for state in states:
+            labels = self._values_of(state.symbol)
+            entries.add_metric(labels, state.entries_read)
+            counted = dict.fromkeys(_ERROR_KINDS, 0) | dict(state.errors)
+            for kind, count in counted.items():
+                errors.add_metric([*labels, kind], count)
+            evaluation = state.evaluation
+            if evaluation is None:
+                continue
+            for key, family in counters.items():
+                family.add_metric(labels, evaluation.counts[key])
+            for reason, count in evaluation.masked.items():
+                masked.add_metric([*labels, reason], count)
+            for failure, count in evaluation.fit_failures.items():
+                failures.add_metric([*labels, failure], count)
+            if state.lag_seconds is not None:
+                lag.add_metric(labels, state.lag_seconds)
+            if state.error is None:
+                sign.add_metric(labels, evaluation.direction)
+                if evaluation.match_ratio is not None:
+                    ratio.add_metric(labels, evaluation.match_ratio)
+        yield from (entries, errors, masked, failures, lag, ratio, sign, *counters.values())
+
+
+def value_of(state: SymbolState, name: str) -> Value:
+    """A core value as it may be shown: withdrawn while the symbol cannot be read."""
+    if state.error is not None:
+        return Value(None, 0, Reason.READ_ERROR)
+    if state.evaluation is None:
+        return Value(None, 0, Reason.CATCHING_UP)
+    return state.evaluation.values[name]

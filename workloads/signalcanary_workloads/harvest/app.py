@@ -1,0 +1,388 @@
+"""One harvest process: sockets → queue → pipelines → volume, and how it starts and stops.
+
+Everything that may wait is here; everything that decides is elsewhere. All frames pass through
+one loop, so a symbol's state has one writer and a cut is consistent without a lock; only the
+encoding and writing of a cut runs in a thread beside it.
+
+HarvestError    the process cannot go on; nothing received is dropped silently, so it ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from signalcanary.contract import WorkloadConfig
+from signalcanary_workloads.harvest.feed import (
+    MAX_STREAMS,
+    Feed,
+    Frame,
+    Group,
+    Subscription,
+    Surroundings,
+    full_jitter,
+    stream_url,
+)
+from signalcanary_workloads.harvest.metrics import HarvestCollector, RuntimeCounts, SymbolCounts
+from signalcanary_workloads.harvest.pipeline import BOOK_STREAM, SymbolPipeline
+from signalcanary_workloads.harvest.rest import RestError, TradeHistory
+from signalcanary_workloads.harvest.sequence import REST_CONNECTION, Arrival
+from signalcanary_workloads.harvest.settings import Settings
+from signalcanary_workloads.harvest.sink import CommitFailed, ResumeFailed, SymbolSink
+from signalcanary_workloads.harvest.wire import BookTicker, WireError, parse_frame
+from signalcanary_workloads.serving import Health, serve
+
+log = logging.getLogger(__name__)
+
+
+class HarvestError(Exception):
+    """The process cannot go on."""
+
+
+class Harvest:
+    """One shard's symbols. Opens (and locks) their folders when made; `close` lets go."""
+
+    def __init__(
+        self, config: WorkloadConfig, symbols: tuple[str, ...], settings: Settings
+    ) -> None:
+        """
+        Raises:
+            SinkError: a symbol's folder cannot be written to or continued.
+        """
+        self._config = config
+        self._settings = settings
+        self.health = Health()
+        self._sinks: dict[str, SymbolSink] = {}
+        self.pipelines: dict[str, SymbolPipeline] = {}
+        try:
+            for symbol in symbols:
+                self._open(symbol)
+        except BaseException:
+            self.close()
+            raise
+        self.counts = RuntimeCounts(symbols={symbol: SymbolCounts() for symbol in symbols})
+        self._queue: asyncio.Queue[Frame | None] = asyncio.Queue(settings.queue_frames)
+        self._feeds = self._make_feeds(symbols)
+        self._silent = {(symbol, group) for symbol in symbols for group in Group}
+        self._opened: set[tuple[Group, tuple[str, ...]]] = set()
+        self._backfills: dict[str, asyncio.Task[None]] = {}
+        self._history = TradeHistory(
+            config.source.rest_url, config.source.trade_stream, settings.rest
+        )
+        self._commit_now = asyncio.Event()
+        self._committed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._failure: asyncio.Future[None] | None = None
+
+    def _open(self, symbol: str) -> None:
+        sink = self._sinks[symbol] = SymbolSink(
+            Path(self._config.data_path), symbol, self._settings.wall_ns
+        )
+        resume = None if sink.last is None else sink.last.state
+        try:
+            self.pipelines[symbol] = SymbolPipeline(
+                symbol, self._config.signal, self._config.source.trade_stream, resume
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ResumeFailed(f"{symbol}: the last manifest entry's state: {exc!r}") from exc
+        log.info(
+            "symbol opened",
+            extra={
+                "fields": {
+                    "symbol": symbol,
+                    "last_seq": None if sink.last is None else sink.last.seq,
+                    "removed_parts": len(sink.removed),
+                }
+            },
+        )
+
+    def collector(self) -> HarvestCollector:
+        """The process's metrics."""
+        return HarvestCollector(self._config, self.pipelines, self.counts, self._queue.qsize)
+
+    def close(self) -> None:
+        """Let other processes write the symbols."""
+        for sink in self._sinks.values():
+            sink.close()
+        self._sinks = {}
+
+    def _make_feeds(self, symbols: tuple[str, ...]) -> list[Feed]:
+        settings, source = self._settings, self._config.source
+        # Connection ids grow over restarts too, so a row says which connection it came by.
+        ids = itertools.count(settings.wall_ns() // 1_000_000)
+        around = Surroundings(settings.random, settings.wall_ns, lambda: next(ids))
+        endpoints = (
+            (Group.BOOK, source.public_url, BOOK_STREAM),
+            (Group.TRADES, source.market_url, source.trade_stream),
+        )
+        return [
+            Feed(
+                Subscription(group, stream_url(base_url, part, stream), part),
+                self._queue,
+                settings.feed,
+                around,
+            )
+            for group, base_url, stream in endpoints
+            for part in (symbols[i : i + MAX_STREAMS] for i in range(0, len(symbols), MAX_STREAMS))
+        ]
+
+    # ------------------------------------------------------------------ running
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Harvest until `stop` is set, then commit what is there.
+
+        Raises:
+            HarvestError: the volume refuses to take the rows.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        async with self._history:
+            readers = [asyncio.create_task(feed.run()) for feed in self._feeds]
+            readers.append(asyncio.create_task(self._tick()))
+            processing = asyncio.create_task(self._process())
+            committing = asyncio.create_task(self._commit_regularly())
+            stopped = asyncio.create_task(stop.wait())
+            try:
+                watched: list[asyncio.Future[Any]] = [*readers, processing, committing, stopped]
+                watched.append(self._failure)
+                done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                # After a failure nothing is committed: rows and state might disagree. A
+                # restart goes on from the last entry, and REST gives the trades again.
+                for finished in done:
+                    finished.result()
+                await _cancel(*readers, processing, *self._backfills.values())
+                self._drain()
+                self._stopping.set()
+                self._commit_now.set()
+                await committing
+                for symbol in self.pipelines:
+                    await self._commit(symbol)
+            finally:
+                await _cancel(*readers, processing, committing, stopped, *self._backfills.values())
+                self._failure.cancel()
+
+    async def _tick(self) -> None:
+        """Sends a beat through the processing loop: an idle market is not a hung process."""
+        while True:
+            await self._queue.put(None)
+            await asyncio.sleep(1.0)
+
+    # ------------------------------------------------------------------ frames
+
+    async def _process(self) -> None:
+        handled = 0
+        while True:
+            frame = await self._queue.get()
+            if frame is None:
+                self.health.heartbeat()
+                continue
+            self._handle(frame)
+            handled += 1
+            if handled % self._settings.batch_frames == 0:
+                self.health.heartbeat()
+                await self._mind_memory()
+                await asyncio.sleep(0)
+
+    def _drain(self) -> None:
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                frame = self._queue.get_nowait()
+                if frame is not None:
+                    self._handle(frame)
+
+    async def _mind_memory(self) -> None:
+        most = max(pipeline.nbytes for pipeline in self.pipelines.values())
+        if most >= self._settings.commit_bytes:
+            self._commit_now.set()
+        while most >= self._settings.stop_reading_bytes:
+            self.health.heartbeat()  # waiting for the volume, which has its own bound
+            self._committed.clear()
+            self._commit_now.set()
+            await self._committed.wait()
+            most = max(pipeline.nbytes for pipeline in self.pipelines.values())
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.raw is None:
+            self._on_opened(frame)
+            return
+        try:
+            message = parse_frame(frame.raw)
+        except WireError as exc:
+            self._count_parse_error(exc.reason)
+            return
+        symbol = message.symbol
+        pipeline = self.pipelines.get(symbol)
+        if pipeline is None:
+            self._count_parse_error("unknown_symbol")
+            return
+        if isinstance(message, BookTicker):
+            pipeline.on_quote(message, frame.recv_ns, frame.conn_id)
+        else:
+            pipeline.on_trade(Arrival(message, frame.recv_ns, "ws", frame.conn_id))
+            if pipeline.hole is not None:
+                self._start_backfill(symbol)
+        if self._silent:
+            self._note_delivery(symbol, frame.group)
+
+    def _on_opened(self, frame: Frame) -> None:
+        key = (frame.group, frame.symbols)
+        if key in self._opened:
+            again = self.counts.reconnects
+            again[frame.group] = again.get(frame.group, 0) + 1
+        self._opened.add(key)
+        if frame.group is Group.BOOK:
+            for symbol in frame.symbols:
+                self.pipelines[symbol].on_book_opened()
+
+    def _count_parse_error(self, reason: str) -> None:
+        errors = self.counts.parse_errors
+        errors[reason] = errors.get(reason, 0) + 1
+
+    def _note_delivery(self, symbol: str, group: Group) -> None:
+        self._silent.discard((symbol, group))
+        waiting = ", ".join(f"{name} {group}" for name, group in sorted(self._silent))
+        self.health.set_ready(not self._silent, f"waiting for {waiting}" if waiting else "")
+
+    # ------------------------------------------------------------------ missing trades
+
+    def _start_backfill(self, symbol: str) -> None:
+        running = self._backfills.get(symbol)
+        if running is not None and not running.done():
+            return
+        task = self._backfills[symbol] = asyncio.create_task(self._backfill(symbol))
+        task.add_done_callback(self._on_backfill_done)
+
+    def _on_backfill_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._failure is None or self._failure.done():
+            return
+        if (error := task.exception()) is not None:
+            self._failure.set_exception(error)
+
+    async def _backfill(self, symbol: str) -> None:
+        """Fetch what is missing, page by page, until nothing is, or give it up."""
+        pipeline, settings = self.pipelines[symbol], self._settings.rest
+        failures = 0
+        while (hole := pipeline.hole) is not None:
+            pause = 0.0
+            problem = "the exchange does not return the trades"
+            if hole.last - hole.first >= settings.max_hole_trades:
+                failures, problem = settings.attempts, "too many to fetch"
+            else:
+                try:
+                    page = await self._history.page(symbol, hole.first)
+                except RestError as exc:
+                    page, problem, pause = [], str(exc), exc.retry_after_seconds
+                    self.counts.symbols[symbol].backfill_errors += 1
+                now_ns = self._settings.wall_ns()
+                for trade in page:
+                    if trade.trade_id <= hole.last:
+                        pipeline.on_trade(Arrival(trade, now_ns, "rest", REST_CONNECTION))
+                left = pipeline.hole
+                if left is None or left.first > hole.first:
+                    failures = 0
+                    continue
+                failures += 1
+            if failures >= settings.attempts:
+                log.error(
+                    "trades given up",
+                    extra={
+                        "fields": {
+                            "symbol": symbol,
+                            "first_id": hole.first,
+                            "last_id": hole.last,
+                            "reason": problem,
+                        }
+                    },
+                )
+                pipeline.give_up_hole()
+                failures = 0
+                continue
+            delay = full_jitter(
+                failures - 1,
+                settings.first_delay_seconds,
+                settings.max_delay_seconds,
+                self._settings.random,
+            )
+            await asyncio.sleep(max(delay, pause))
+
+    # ------------------------------------------------------------------ commits
+
+    async def _commit_regularly(self) -> None:
+        interval_seconds = self._config.commit_interval.total_seconds()
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_seconds):
+                    await self._commit_now.wait()
+            self._commit_now.clear()
+            for symbol in self.pipelines:
+                await self._commit(symbol)
+            self._committed.set()
+
+    async def _commit(self, symbol: str) -> None:
+        cut = self.pipelines[symbol].cut()
+        if cut is None:
+            return
+        counts = self.counts.symbols[symbol]
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                entry = await asyncio.to_thread(self._sinks[symbol].commit, cut)
+                break
+            except CommitFailed as exc:
+                counts.commit_errors[exc.reason] = counts.commit_errors.get(exc.reason, 0) + 1
+                fields = {"symbol": symbol, "reason": exc.reason, "detail": str(exc)}
+                if attempt == 1:
+                    log.error("commit failed, rows are kept", extra={"fields": fields})
+                if attempt >= self._settings.commit_attempts or self._stopping.is_set():
+                    raise HarvestError(
+                        f"{symbol}: {attempt} commits failed, the last: {exc}; the rows since "
+                        "the last manifest entry are not on the volume"
+                    ) from exc
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.commit_retry_seconds):
+                    await self._stopping.wait()
+        counts.commits += 1
+        counts.last_commit_seconds = entry.committed_ns / 1e9
+        for part in entry.parts:
+            counts.rows[part.kind] = counts.rows.get(part.kind, 0) + part.rows
+
+
+async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def harvest(
+    config: WorkloadConfig,
+    shard: int,
+    listen: str,
+    stop: asyncio.Event,
+    settings: Settings | None = None,
+) -> None:
+    """Harvest the symbols of a shard and serve metrics and health, until `stop` is set.
+
+    Raises:
+        HarvestError: it cannot go on.
+        SinkError: a symbol's folder is in use, or cannot be written to or continued.
+    """
+    if not 0 <= shard < len(config.shards):
+        raise HarvestError(f"shard {shard}: the configuration has {len(config.shards)}")
+    worker = Harvest(config, config.shards[shard], settings or Settings())
+    try:
+        registry = CollectorRegistry()
+        registry.register(worker.collector())
+        async with serve(listen, registry, worker.health) as url:
+            log.info(
+                "harvesting",
+                extra={"fields": {"symbols": ",".join(config.shards[shard]), "url": url}},
+            )
+            await worker.run(stop)
+    finally:
+        worker.close()

@@ -1,0 +1,189 @@
+"""Harvest's own metrics, read from the pipelines when they are scraped.
+
+The hot path counts in plain integers; this collector turns them into series on demand, so a
+message pays nothing for being counted. A value that is not known is left out, never 0 or NaN:
+a rule must be able to tell silence from health.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from signalcanary.contract import MetricLabel, WorkloadConfig
+from signalcanary_workloads.harvest.pipeline import SymbolPipeline
+from signalcanary_workloads.store import Kind
+
+_COMMON: Final = (
+    MetricLabel.NAMESPACE,
+    MetricLabel.NAME,
+    MetricLabel.TRACK,
+    MetricLabel.REVISION,
+)
+
+
+@dataclass
+class SymbolCounts:
+    """What the runtime, not the pipeline, knows of a symbol."""
+
+    commits: int = 0
+    last_commit_seconds: float | None = None
+    commit_errors: dict[str, int] = field(default_factory=dict)
+    rows: dict[Kind, int] = field(default_factory=dict)
+    backfill_errors: int = 0
+
+
+@dataclass
+class RuntimeCounts:
+    """What the runtime knows of all symbols together."""
+
+    symbols: dict[str, SymbolCounts]
+    parse_errors: dict[str, int] = field(default_factory=dict)
+    reconnects: dict[str, int] = field(default_factory=dict)
+
+
+class HarvestCollector(Collector):
+    """All series of one harvest process."""
+
+    def __init__(
+        self,
+        config: WorkloadConfig,
+        pipelines: Mapping[str, SymbolPipeline],
+        counts: RuntimeCounts,
+        queue_depth: Callable[[], int],
+    ) -> None:
+        self._base = [config.namespace, config.name, config.track.value, config.revision]
+        self._trade_stream = config.source.trade_stream
+        self._pipelines = pipelines
+        self._counts = counts
+        self._queue_depth = queue_depth
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing ahead of time: the names must not be computed at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series as of now."""
+        yield from self._of_process()
+        yield from self._of_stream()
+        yield from self._of_commits()
+        yield from self._of_cvd()
+
+    def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
+        return CounterMetricFamily(name, text, labels=[*_COMMON, *labels])
+
+    def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, labels=[*_COMMON, *labels])
+
+    def _of_process(self) -> Iterator[Metric]:
+        errors = self._counter("harvest_parse_errors", "Frames that could not be used.", "reason")
+        for reason, n in self._counts.parse_errors.items():
+            errors.add_metric([*self._base, reason], n)
+        yield errors
+        again = self._counter(
+            "harvest_reconnects", "Connections made after the first one.", "endpoint"
+        )
+        for group, n in self._counts.reconnects.items():
+            again.add_metric([*self._base, group], n)
+        yield again
+        depth = self._gauge("harvest_queue_frames", "Frames received and not yet processed.")
+        depth.add_metric(self._base, self._queue_depth())
+        yield depth
+
+    def _of_stream(self) -> Iterator[Metric]:
+        symbol = MetricLabel.SYMBOL
+        frames = self._counter(
+            "harvest_frames_received", "Frames by stream, duplicates included.", symbol, "stream"
+        )
+        stale = self._counter(
+            "harvest_quotes_stale", "Quotes not newer than the last, dropped.", symbol
+        )
+        late = self._counter(
+            "harvest_quotes_late", "Quotes after their second was closed; kept in bbo.", symbol
+        )
+        duplicates = self._counter("harvest_trades_duplicate", "Trades dropped as known.", symbol)
+        fetched = self._counter("harvest_trades_backfilled", "Trades fetched over REST.", symbol)
+        lost = self._counter("harvest_trades_lost", "Trade ids given up.", symbol)
+        deferred = self._counter(
+            "harvest_trades_deferred", "Trades left to a later backfill: too many waited.", symbol
+        )
+        failed = self._counter("harvest_backfill_errors", "REST requests that failed.", symbol)
+        gaps = self._counter("harvest_gaps", "Gaps by stream.", symbol, "stream", "recovered")
+        watermark = self._gauge(
+            "harvest_watermark_seconds", "Event time up to which features are final.", symbol
+        )
+        for name, pipeline in self._pipelines.items():
+            labels = [*self._base, name]
+            counts, sequencer = pipeline.counts, pipeline.sequencer
+            frames.add_metric([*labels, "bookTicker"], counts.quotes)
+            frames.add_metric([*labels, self._trade_stream], counts.trades)
+            stale.add_metric(labels, counts.stale_quotes)
+            late.add_metric(labels, pipeline.grid.late_quotes)
+            duplicates.add_metric(labels, sequencer.duplicates)
+            fetched.add_metric(labels, counts.backfilled)
+            lost.add_metric(labels, sequencer.lost)
+            deferred.add_metric(labels, sequencer.deferred)
+            failed.add_metric(labels, self._counts.symbols[name].backfill_errors)
+            for (stream, recovered), n in counts.gaps.items():
+                gaps.add_metric([*labels, stream, str(recovered).lower()], n)
+            if pipeline.grid.watermark_ms:
+                watermark.add_metric(labels, pipeline.grid.watermark_ms / 1000)
+        yield from (
+            frames,
+            stale,
+            late,
+            duplicates,
+            fetched,
+            lost,
+            deferred,
+            failed,
+            gaps,
+            watermark,
+        )
+
+    def _of_commits(self) -> Iterator[Metric]:
+        symbol = MetricLabel.SYMBOL
+        commits = self._counter("harvest_commits", "Manifest entries written.", symbol)
+        errors = self._counter(
+            "harvest_commit_errors", "Commits that the volume refused.", symbol, "reason"
+        )
+        rows = self._counter("harvest_rows_committed", "Rows by kind.", symbol, "kind")
+        last = self._gauge(
+            "harvest_last_commit_timestamp_seconds", "Unix time of the last commit.", symbol
+        )
+        waiting = self._gauge("harvest_uncommitted_bytes", "Memory of rows to commit.", symbol)
+        for name, counts in self._counts.symbols.items():
+            labels = [*self._base, name]
+            commits.add_metric(labels, counts.commits)
+            for reason, n in counts.commit_errors.items():
+                errors.add_metric([*labels, reason], n)
+            for kind, n in counts.rows.items():
+                rows.add_metric([*labels, kind], n)
+            if counts.last_commit_seconds is not None:
+                last.add_metric(labels, counts.last_commit_seconds)
+            waiting.add_metric(labels, self._pipelines[name].nbytes)
+        yield from (commits, errors, rows, last, waiting)
+
+    def _of_cvd(self) -> Iterator[Metric]:
+        symbol = MetricLabel.SYMBOL
+        messages = self._counter("cvd_messages", "Trades taken into the CVD.", symbol)
+        errors = self._counter("cvd_errors", "Trades missing from the CVD.", symbol, "reason")
+        gauges = (
+            self._gauge("cvd_scale_median", "Median scale over 300 s (quote currency).", symbol),
+            self._gauge("cvd_floor_hit_rate", "Share of trades on the floor, 300 s.", symbol),
+            self._gauge("cvd_z_tail_p2", "Share of |z| > 2 over 300 s (percent).", symbol),
+            self._gauge("cvd_z_tail_p3", "Share of |z| > 3 over 300 s (percent).", symbol),
+        )
+        for name, pipeline in self._pipelines.items():
+            labels = [*self._base, name]
+            messages.add_metric(labels, pipeline.counts.ordered)
+            errors.add_metric([*labels, "lost"], pipeline.sequencer.lost)
+            for gauge, value in zip(gauges, pipeline.cvd_quality(), strict=True):
+                if not isnan(value):
+                    gauge.add_metric(labels, value)
+        yield from (messages, errors, *gauges)
