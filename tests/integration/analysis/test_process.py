@@ -1,0 +1,124 @@
+"""The real process on real files: all 13 core metrics come out of /metrics."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from signalcanary.contract import CORE_METRICS, EVIDENCE_SAMPLES, HEARTBEAT, WARMUP
+
+COMMAND = [sys.executable, "-m", "signalcanary_workloads", "analysis"]
+
+
+@pytest.fixture
+def process(tmp_path, workload) -> Iterator[subprocess.Popen[str]]:
+    config = tmp_path / "config.json"
+    config.write_text(workload.model_dump_json(by_alias=True))
+    command = [*COMMAND, "--config", str(config), "--shard", "0"]
+    started = subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0", "--poll", "50ms"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.wait()
+        assert started.stderr is not None
+        started.stderr.close()
+
+
+def find_url(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        found = re.search(r"(http://\S+)/metrics", line)
+        if found:
+            return found[1]
+    raise AssertionError(f"no URL, exit code {process.wait()}")
+
+
+def scrape(url: str) -> dict[tuple[str, str, str], float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    assert "NaN" not in text
+    return {
+        (s.name, s.labels.get("symbol", ""), s.labels.get("metric", "")): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def wait_for(url: str, key: tuple[str, str, str], value: float | None = None):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        shown = scrape(url)
+        if key in shown and (value is None or shown[key] == value):
+            return shown
+        time.sleep(0.05)
+    raise AssertionError(f"{key} did not come: {sorted(shown)}")
+
+
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return answer.status == 200
+    except urllib.error.HTTPError:
+        return False
+
+
+def test_values_appear_when_the_folder_does_and_sigterm_ends_it_at_once(process, volume):
+    url = find_url(process)  # before the folder exists
+    assert not Path(volume.data_path).exists()
+    assert wait_for(url, (WARMUP, "ETHUSDT", ""))[EVIDENCE_SAMPLES, "BTCUSDT", "platt_ece"] == 0
+    for _ in range(25):
+        volume.commit(100)
+    shown = wait_for(url, (WARMUP, "BTCUSDT", ""), 1.0)
+    assert 0 < shown["platt_ece", "BTCUSDT", ""] < 0.1
+    assert abs(shown[HEARTBEAT, "BTCUSDT", ""] - time.time()) < 60
+    assert (HEARTBEAT, "ETHUSDT", "") not in shown
+    assert is_ready(url)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("window", ["9h"], indirect=True)
+def test_all_13_core_metrics_come_out_when_the_window_spans_all_sessions(window, process, volume):
+    url = find_url(process)
+    for _ in range(34):  # 07:00 to 16:26 UTC
+        volume.commit(1_000)
+    shown = wait_for(url, ("slice_auc_ny_session", "BTCUSDT", ""))
+    assert len(CORE_METRICS) == 13
+    for metric in CORE_METRICS:
+        assert shown[EVIDENCE_SAMPLES, "BTCUSDT", metric.name] > 0
+        value = shown[metric.name, "BTCUSDT", ""]
+        if metric.name.startswith("slice_auc"):
+            assert 0.55 < value < 0.85
+
+
+def test_a_configuration_that_is_of_no_use_ends_with_2(tmp_path, workload):
+    config = tmp_path / "config.json"
+    config.write_text(workload.model_dump_json(by_alias=True))
+    for extra, want in (
+        (["--shard", "7"], "shard 7"),
+        (["--shard", "0", "--config", "/nowhere"], "nowhere"),
+    ):
+        ended = subprocess.run(
+            [*COMMAND, "--config", str(config), *extra],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert ended.returncode == 2
+        assert want in ended.stderr
+        assert "Traceback" not in ended.stderr

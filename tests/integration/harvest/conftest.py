@@ -1,0 +1,220 @@
+"""A minimal exchange of its own, a harvest beside it, and waiting on conditions.
+
+The exchange here shares no code with the project's: it says what a test tells it to, and
+keeps every trade for REST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow as pa
+import pytest
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from signalcanary.contract import DataSource, SignalConfig, Track, WorkloadConfig
+from signalcanary_workloads.harvest.app import Harvest
+from signalcanary_workloads.harvest.feed import FeedSettings
+from signalcanary_workloads.harvest.rest import RestSettings
+from signalcanary_workloads.harvest.settings import Settings
+from signalcanary_workloads.store import SCHEMAS, Entry, Kind, ManifestReader, read_part
+
+START_MS = 1_777_600_000_000
+DEADLINE_SECONDS = 20.0
+
+
+async def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Poll until it holds; fail with what was waited for."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not condition():  # noqa: ASYNC110 another process may make it true
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"not within {DEADLINE_SECONDS} s: {what}")
+
+
+@dataclass
+class MiniExchange:
+    url: str = ""
+    history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    rest_requests: list[int] = field(default_factory=list)
+    rest_fails: bool = False
+    sockets: dict[ServerConnection, set[str]] = field(default_factory=dict)
+    update_id: int = 0
+
+    def respond(self, connection: ServerConnection, request: Request) -> Response | None:
+        parts = urlsplit(request.path)
+        if not parts.path.startswith("/fapi/"):
+            return None
+        query = parse_qs(parts.query)
+        first, limit = int(query["fromId"][0]), int(query["limit"][0])
+        self.rest_requests.append(first)
+        if self.rest_fails:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "down\n")
+        known = self.history.get(query["symbol"][0], {})
+        ids = sorted(n for n in known if n >= first)[:limit]
+        body = json.dumps(
+            [{k: v for k, v in known[n].items() if k in {"a", "p", "q", "f", "l", "T", "m", "nq"}}
+             for n in ids]
+        ).encode()  # fmt: skip
+        headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        headers["Connection"] = "close"
+        return Response(200, "OK", headers, body)
+
+    async def handle(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        streams = parse_qs(urlsplit(socket.request.path).query)["streams"][0]
+        self.sockets[socket] = set(streams.split("/"))
+        try:
+            await socket.wait_closed()
+        finally:
+            del self.sockets[socket]
+
+    def listeners(self, stream: str) -> list[ServerConnection]:
+        return [socket for socket, streams in self.sockets.items() if stream in streams]
+
+    def send(self, stream: str, data: dict[str, Any]) -> None:
+        broadcast(self.listeners(stream), json.dumps({"stream": stream, "data": data}))
+
+    def send_raw(self, stream: str, text: str) -> None:
+        broadcast(self.listeners(stream), text)
+
+    def trade(
+        self, trade_id: int, ts: int = START_MS, symbol: str = "BTCUSDT", silent: bool = False
+    ) -> None:
+        """A trade in the history, and on the stream unless `silent`."""
+        data = {
+            "e": "aggTrade", "E": ts + 1, "s": symbol, "a": trade_id, "p": "100.5",
+            "q": f"0.{trade_id % 900 + 100}", "f": trade_id * 2, "l": trade_id * 2 + 1,
+            "T": ts, "m": trade_id % 3 == 0,
+        }  # fmt: skip
+        self.history.setdefault(symbol, {})[trade_id] = data
+        if not silent:
+            self.send(f"{symbol.lower()}@aggTrade", data)
+
+    def quote(self, ts: int = START_MS, symbol: str = "BTCUSDT") -> None:
+        self.update_id += 1
+        data = {
+            "e": "bookTicker", "u": self.update_id, "s": symbol, "b": "100.4", "B": "1.5",
+            "a": "100.5", "A": "2.5", "T": ts, "E": ts,
+        }  # fmt: skip
+        self.send(f"{symbol.lower()}@bookTicker", data)
+
+    async def connected(self, symbol: str = "BTCUSDT") -> None:
+        name = symbol.lower()
+        await wait_until(
+            lambda: (
+                bool(self.listeners(f"{name}@aggTrade"))
+                and bool(self.listeners(f"{name}@bookTicker"))
+            ),
+            "both streams are subscribed to",
+        )
+
+    async def drop(self, stream: str) -> None:
+        """Cut the connections of a stream, as a network does."""
+        cut = self.listeners(stream)
+        for socket in cut:
+            socket.transport.abort()
+        await wait_until(lambda: not self.sockets.keys() & cut, f"{stream} is cut")
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[MiniExchange]:
+    mini = MiniExchange()
+    async with serve(mini.handle, "127.0.0.1", 0, process_request=mini.respond) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        mini.url = f"127.0.0.1:{port}"
+        yield mini
+
+
+def make_config(
+    data_path: Path, source: DataSource, symbols: tuple[str, ...] = ("BTCUSDT",)
+) -> WorkloadConfig:
+    return WorkloadConfig(
+        namespace="default",
+        name="demo",
+        track=Track.CANARY,
+        revision="demo-1",
+        fingerprint="f",
+        version="v1",
+        shards=(symbols,),
+        signal=SignalConfig(),
+        source=source,
+        data_path=str(data_path),
+        commit_interval=timedelta(milliseconds=50),
+    )
+
+
+def mini_source(mini: MiniExchange) -> DataSource:
+    return DataSource(
+        public_url=f"ws://{mini.url}/public",
+        market_url=f"ws://{mini.url}/market",
+        rest_url=f"http://{mini.url}",
+    )
+
+
+QUICK = Settings(
+    feed=FeedSettings(first_delay_seconds=0.01),
+    rest=RestSettings(attempts=3, first_delay_seconds=0.01, pages_per_second=1000),
+    commit_retry_seconds=0.05,
+)
+
+
+@asynccontextmanager
+async def running_harvest(
+    config: WorkloadConfig, settings: Settings = QUICK
+) -> AsyncIterator[Harvest]:
+    """Stops it cleanly, and commits, when the block ends."""
+    worker = Harvest(config, config.shards[0], settings)
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield worker
+        stop.set()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        worker.close()
+
+
+def read_entries(data_path: Path, symbol: str = "BTCUSDT") -> list[Entry]:
+    return ManifestReader(data_path, symbol).poll(limit=1_000_000)
+
+
+def read_rows(data_path: Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.Table:
+    """All committed rows of a kind, in order of commit."""
+    tables = [
+        read_part(data_path, part)
+        for entry in read_entries(data_path, symbol)
+        for part in entry.parts
+        if part.kind is kind
+    ]
+    return pa.concat_tables([SCHEMAS[kind].empty_table(), *tables])
+
+
+@pytest.fixture
+def kit() -> SimpleNamespace:
+    """What the tests of this folder share (importlib mode has no sibling imports)."""
+    return SimpleNamespace(
+        wait_until=wait_until,
+        make_config=make_config,
+        mini_source=mini_source,
+        running_harvest=running_harvest,
+        read_entries=read_entries,
+        read_rows=read_rows,
+        start_ms=START_MS,
+        quick=QUICK,
+    )

@@ -1,0 +1,185 @@
+"""The operator as a process, on a real API server and with the chart's rights alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+from api_server import (
+    NAMESPACED,
+    OPERATOR,
+    SYSTEM,
+    ApiServer,
+    eventually,
+    process,
+    running_api_server,
+)
+from test_cluster import CANARIES, manifest
+
+
+@dataclass(frozen=True)
+class Operator:
+    name: str
+    child: Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def waits_for(self, text: str, within: float = 30) -> None:
+        def look() -> bool:
+            assert self.child.poll() is None, f"{self.name} ended: {self.log}"
+            return text in self.log
+
+        eventually(f"{self.name} says {text!r}", look, within)
+
+    def leads(self, within: float = 30) -> None:
+        self.waits_for(f"{self.name} leads", within)
+
+    def stop(self) -> float:
+        """SIGTERM; how long it took to end, in seconds."""
+        began = time.monotonic()
+        self.child.send_signal(signal.SIGTERM)
+        assert self.child.wait(15) == 0, self.log
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def start(api: ApiServer, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
+    """Starts operators; those that a test leaves running are ended after it."""
+    with ExitStack() as stack:
+
+        def start(name: str, *args: str, server: ApiServer = api, user: str = OPERATOR) -> Operator:
+            kubeconfig = server.kubeconfig(user)
+            command = [
+                *(sys.executable, "-m", "signalcanary", "operator"),
+                "--prometheus-url=http://127.0.0.1:9",  # nobody answers there
+                "--workloads-image=workloads:1",
+                "--listen=127.0.0.1:0",
+                f"--identity={name}",
+                f"--lease-namespace={SYSTEM}",
+                *args,
+            ]
+            log = tmp_path / f"{name}.log"
+            env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+            return Operator(name, stack.enter_context(process(command, log, env=env)), log)
+
+        yield start
+
+
+def status(api: ApiServer, namespace: str) -> dict[str, Any]:
+    found = api.must("GET", f"{CANARIES.format(namespace)}/demo")
+    return dict(found.get("status", {}))
+
+
+def test_one_leads_and_another_takes_over_after_a_kill_and_at_once_after_a_stop(
+    api: ApiServer, namespace: str, start: Callable[..., Operator]
+) -> None:
+    first = start("first")
+    first.leads()
+    second = start("second")
+    api.apply(manifest(namespace))
+    eventually("a rollout begins", lambda: status(api, namespace).get("phase") == "Pending")
+    second.waits_for("metrics at")
+    assert "second leads" not in second.log
+
+    first.child.kill()
+    second.leads(within=30)  # the Lease is of 15 s
+    api.apply(manifest(namespace, version="v2"))
+    eventually("v2", lambda: status(api, namespace).get("observedGeneration") == 2, within=10)
+
+    third = start("third")
+    third.waits_for("metrics at")
+    assert second.stop() < 5
+    third.leads(within=8)  # not the 15 s of the Lease: it was let go
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/signalcanary-operator"
+    assert api.must("GET", lease)["spec"]["holderIdentity"] == "third"
+    assert third.stop() < 5
+    assert not api.must("GET", lease)["spec"].get("holderIdentity")
+
+    for operator in (second, third):
+        assert not re.search("ERROR|Traceback|Exception", operator.log), operator.log
+        # Nothing but what happened: start, election, transitions, stop.
+        assert len(operator.log.splitlines()) < 15, operator.log
+    found = api.must("GET", f"{CANARIES.format(namespace)}/demo")
+    assert not {"annotations", "finalizers", "labels"} & set(found["metadata"])
+    assert {m["manager"] for m in found["metadata"]["managedFields"]} == {"kubectl", "signalcanary"}
+    events = api.must("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+    assert [e["reason"] for e in events].count("RolloutStarted") == 2
+
+
+def test_an_operator_of_one_namespace_needs_no_rights_outside_of_it(
+    api: ApiServer, namespace: str, start: Callable[..., Operator]
+) -> None:
+    other = api.namespace(f"{namespace}-other")
+    options = f"--set=watchNamespace={namespace},prometheus.url=http://prometheus"
+    for item in api.template(options, release=f"signalcanary-{NAMESPACED}"):
+        assert not item["kind"].startswith("Cluster")
+        if "Role" in item["kind"]:
+            api.apply(item)
+    name = f"signalcanary-{NAMESPACED}-operator"
+    operator = start(
+        "namespaced", f"--namespace={namespace}", f"--lease-name={name}", user=NAMESPACED
+    )
+    operator.leads()
+    for each in (namespace, other):
+        api.apply(manifest(each))
+    eventually("a rollout begins", lambda: status(api, namespace).get("phase") == "Pending")
+    assert status(api, other) == {}
+    assert api.request("GET", CANARIES.format(other), user=NAMESPACED)[0] == 403
+    assert operator.stop() < 5
+
+
+def test_what_a_quota_refuses_is_told_on_the_object(
+    api: ApiServer, namespace: str, start: Callable[..., Operator]
+) -> None:
+    quota: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small", "namespace": namespace},
+        "spec": {"hard": {"count/statefulsets.apps": "0"}},
+    }
+    made = api.must("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
+    # As the controller does that is not here; a quota binds by its status.
+    made["status"] = {"hard": quota["spec"]["hard"], "used": {"count/statefulsets.apps": "0"}}
+    api.must("PUT", f"/api/v1/namespaces/{namespace}/resourcequotas/small/status", made)
+    start("quota").leads()
+    api.apply(manifest(namespace, evaluation={"interval": "1s"}))
+
+    def told() -> list[str]:
+        events = api.must("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+        return [e["message"] for e in events if e["reason"] == "Refused"]
+
+    eventually("both StatefulSets are refused", lambda: len(told()) == 2)
+    assert all("quota" in message for message in told())
+    # The rest of it was made.
+    for kind in ("configmaps", "persistentvolumeclaims"):
+        assert api.must("GET", f"/api/v1/namespaces/{namespace}/{kind}")["items"]
+
+
+def test_without_its_crd_it_says_what_is_missing_and_ends(
+    tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Operator], api: ApiServer
+) -> None:
+    with running_api_server(tmp_path_factory.mktemp("bare"), has_crd=False) as bare:
+        operator = start("early", server=bare, user="admin")
+        assert operator.child.wait(30) == 1
+    assert "apply the CRD" in operator.log
+    assert "Traceback" not in operator.log
+
+
+def test_without_rights_it_says_so_and_ends(api: ApiServer, start: Callable[..., Operator]) -> None:
+    operator = start("powerless", user=NAMESPACED)  # has none in the whole cluster
+    assert operator.child.wait(30) == 1
+    assert "cannot list resource" in operator.log
+    assert "Traceback" not in operator.log

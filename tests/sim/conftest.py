@@ -1,0 +1,216 @@
+"""Whole rollouts on a simulated clock: a world in, a story out.
+
+Every look passes the state through ``parse(render(…))``, which is a restart of the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.contract import Track
+from signalcanary.evaluate import Measurement, MetricsSeen, SourceFailure
+from signalcanary.lifecycle import decide
+from signalcanary.revisions import RevisionRef, build_revision, refer_to
+from signalcanary.rollout import (
+    NOTHING,
+    Decision,
+    Observations,
+    Phase,
+    RolloutState,
+    TrackSeen,
+    plan,
+)
+from signalcanary.status import last_evaluation, parse, render
+
+settings.register_profile("sim", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("sim")
+
+START = datetime(2026, 5, 1, 8, tzinfo=UTC)
+HEALTHY = {
+    "platt_ece": 0.05,
+    "merge_time_diff_ms_p99": 400.0,
+    "slice_auc_active_period": 0.61,
+}
+QUICK = {"name": "quick", "duration": "0s"}
+
+
+def spec_of(**changes: Any) -> SignalCanarySpec:
+    """A spec of one symbol, two short stages and the three conditions of the seed."""
+    wire: dict[str, Any] = {
+        "version": "v1",
+        "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT", "ETHUSDT"]},
+        "stages": [
+            {"name": "shadow", "duration": "10m"},
+            {"name": "canary", "duration": "30m"},
+        ],
+    }
+    return SignalCanarySpec.model_validate(wire | changes)
+
+
+@dataclass
+class World:
+    """What is out there. Everything may be changed between two looks.
+
+    Attributes:
+        source_answers: whether the metrics source can be read.
+        silent: symbols whose analysis exports nothing new since the time given.
+        stable_silent: the same of the stable track.
+        values: by metric, for all symbols; a missing metric has evidence but no value.
+        of_symbol: values that differ for one symbol.
+        pods_start: whether the workloads that are wanted become ready.
+        pods_stop: whether the workloads that are not wanted go.
+    """
+
+    source_answers: bool = True
+    silent: dict[str, datetime] = field(default_factory=dict)
+    stable_silent: dict[str, datetime] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=lambda: dict(HEALTHY))
+    of_symbol: dict[tuple[str, str], float] = field(default_factory=dict)
+    pods_start: bool = True
+    pods_stop: bool = True
+    samples: int = 5000
+    tracks: dict[tuple[Track, str], TrackSeen] = field(default_factory=dict)
+
+    def metrics(
+        self, spec: SignalCanarySpec, canary: RevisionRef | None, now: datetime
+    ) -> MetricsSeen:
+        if not self.source_answers:
+            return MetricsSeen(failure=SourceFailure("SourceTimeout", "no answer within 8 s"))
+        if canary is None or not self.tracks.get((Track.CANARY, canary.name), NOTHING).is_ready:
+            return MetricsSeen()
+        measurements, beats = {}, {}
+        for symbol in spec.symbols.canary:
+            at = self.silent.get(symbol, now)
+            beats[symbol] = at
+            for condition in spec.rollback.conditions:
+                metric = condition.metric
+                value = self.of_symbol.get((metric, symbol), self.values.get(metric))
+                measurements[metric, symbol] = Measurement(
+                    values=() if value is None else (value,), samples=self.samples, evaluated_at=at
+                )
+        warmup = dict.fromkeys(spec.symbols.canary, 1.0)
+        serves = any(track is Track.STABLE and t.is_ready for (track, _), t in self.tracks.items())
+        control = {s: self.stable_silent.get(s, now) for s in beats} if serves else {}
+        return MetricsSeen(measurements, beats, warmup, control, revision=canary.name)
+
+
+class Sim:
+    """Drives `decide` look by look; the world is the caller's to change."""
+
+    def __init__(self, spec: SignalCanarySpec) -> None:
+        self.spec = spec
+        self.generation = 1
+        self.world = World()
+        self.now = START
+        self.status: dict[str, Any] = {}
+        self.story: list[tuple[timedelta, str, str]] = []
+        self.last: Decision | None = None
+        self.seen: Observations | None = None
+
+    @property
+    def state(self) -> RolloutState:
+        return parse(self.status)
+
+    @property
+    def phase(self) -> Phase:
+        return self.state.phase
+
+    @property
+    def age(self) -> timedelta:
+        return self.now - START
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for _, _, reason in self.story]
+
+    def edit(self, **changes: Any) -> None:
+        """What `kubectl apply` does: a new spec, a new generation."""
+        self.spec = SignalCanarySpec.model_validate(self.spec.to_wire() | changes)
+        self.generation += 1
+
+    def observe(self) -> Observations:
+        revision = build_revision(self.spec, "img:1")
+        return Observations(
+            generation=self.generation,
+            target=refer_to(revision, self.generation),
+            metrics=self.world.metrics(self.spec, self.state.canary, self.now),
+            tracks=dict(self.world.tracks),
+            previous_look=last_evaluation(self.status),
+        )
+
+    def look(self) -> Decision:
+        """One look, with a restart before and after it; then the workloads follow the plan."""
+        before = self.state
+        self.seen = self.observe()
+        decision = decide(self.spec, before, self.seen, self.now)
+        self.status = render(self.spec, decision, self.seen, (), self.status, self.now)
+        assert parse(self.status) == decision.state, "a restart would change the rollout"
+        self.story += [(self.age, t.phase.value, t.reason) for t in decision.transitions]
+        self.last = decision
+        self._move_workloads()
+        return decision
+
+    def _move_workloads(self) -> None:
+        tracks = self.world.tracks
+        wanted = {(p.track, p.revision.name) for p in plan(self.state)}
+        for key in wanted:
+            is_ready = self.world.pods_start or tracks.get(key, NOTHING).is_ready
+            problem = None if is_ready else "pod x-0 is waiting: ImagePullBackOff"
+            tracks[key] = TrackSeen(pods=2, is_ready=is_ready, problem=problem)
+        if self.world.pods_stop:
+            for key in tracks.keys() - wanted:
+                del tracks[key]
+
+    def run(self, duration: timedelta, step: timedelta | None = None) -> None:
+        """Look at the pace of the spec for some time."""
+        end = self.now + duration
+        while self.now < end:
+            self.now += step or self.spec.evaluation.interval
+            self.look()
+
+    def run_until(self, phase: Phase, within: timedelta = timedelta(hours=72)) -> timedelta:
+        """Look until a phase is reached; how long that took."""
+        start = self.now
+        while self.phase is not phase:
+            assert self.now - start <= within, f"{self.phase} after {within}, not {phase}"
+            self.now += self.spec.evaluation.interval
+            self.look()
+        return self.now - start
+
+    def idle(self, duration: timedelta) -> None:
+        """Nobody looks for some time."""
+        self.now += duration
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., Sim]:
+    """A new SignalCanary; its spec with the changes given."""
+
+    def build(**changes: Any) -> Sim:
+        return Sim(spec_of(**changes))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def progressing(start: Callable[..., Sim]) -> Callable[..., Sim]:
+    """A canary in its first stage; `stable=True`: beside a promoted v0."""
+
+    def build(stable: bool = True, **changes: Any) -> Sim:
+        sim = start(**changes)
+        if stable:
+            wanted, sim.spec = sim.spec, spec_of(version="v0", stages=[QUICK])
+            sim.run_until(Phase.SUCCEEDED)
+            sim.edit(**wanted.to_wire())
+        sim.run_until(Phase.PROGRESSING)
+        sim.story.clear()
+        return sim
+
+    return build

@@ -1,0 +1,149 @@
+"""Laws that hold whatever the world does, in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from signalcanary.contract import Track
+from signalcanary.evaluate import Verdict
+from signalcanary.rollout import (
+    GUARDED,
+    Phase,
+    plan,
+)
+
+SECOND = timedelta(seconds=1)
+ECE = "platt_ece"
+SPEC: dict[str, Any] = {
+    "stages": [{"name": "shadow", "duration": "10s"}, {"name": "canary", "duration": "20s"}],
+    "evaluation": {"interval": "10s", "staleAfter": "30s", "noDataAfter": "30s"},
+    "rollback": {
+        "conditions": [
+            {"metric": ECE, "above": 0.1, "for": "30s"},
+            {"metric": "slice_auc_active_period", "below": 0.55, "for": "1m"},
+        ]
+    },
+}
+EVENTS = st.sampled_from(
+    [
+        *["look"] * 4,
+        *["heal"] * 5,
+        *("calibration breaks", "ranking breaks", "source fails", "silence", "value vanishes"),
+        *("pods fail", "pods linger", "gap", "edit version", "edit back", "edit stages"),
+    ]
+)
+
+WALKS = st.lists(st.tuples(EVENTS, st.sampled_from([1, 1, 1, 2, 4, 8])), min_size=15, max_size=40)
+
+
+def disturb(sim: Any, event: str) -> None:
+    world = sim.world
+    match event:
+        case "heal":
+            world.source_answers = world.pods_start = world.pods_stop = True
+            world.silent.clear()
+            world.values |= {ECE: 0.05, "slice_auc_active_period": 0.6}
+        case "calibration breaks":
+            world.values[ECE] = 0.3
+        case "ranking breaks":
+            world.values["slice_auc_active_period"] = 0.5
+        case "source fails":
+            world.source_answers = False
+        case "silence":
+            world.silent["BTCUSDT"] = sim.now - timedelta(minutes=1)
+        case "value vanishes":
+            world.values.pop(ECE, None)
+        case "pods fail":
+            world.pods_start = False
+        case "pods linger":
+            world.pods_stop = False
+        case "gap":
+            sim.idle(timedelta(hours=50))
+        case "edit version":
+            sim.edit(version=f"v{sim.generation + 1}")
+        case "edit back":
+            sim.edit(version=sim.state.stable.version if sim.state.stable else "v1")
+        case "edit stages":
+            sim.edit(stages=[{"name": f"s{sim.generation}", "duration": "20s"}])
+
+
+def stable_plan(sim: Any) -> list[str]:
+    state = sim.state
+    return [
+        p.revision.name
+        for p in plan(state)
+        if p.track is Track.STABLE and p.revision == state.stable
+    ]
+
+
+@settings(max_examples=150)
+@given(events=WALKS)
+def test_the_laws_of_a_rollout_hold_on_every_walk(
+    start: Callable[..., Any], events: list[tuple[str, int]]
+) -> None:
+    sim = start(**SPEC)
+    judged_time: dict[str, timedelta] = {}  # by stage, of the canary that runs
+    canary = None
+    for event, count in events:
+        disturb(sim, event)
+        for _ in range(count):
+            before, stable_before, last = sim.state, stable_plan(sim), sim.now
+            sim.now += 10 * SECOND
+            decision = sim.look()  # asserts that the state survives a restart
+            after = decision.state
+            verdicts = {j.verdict for j in decision.judgements}
+
+            if after.canary != canary or before.canary != canary:
+                canary, judged_time = after.canary, {}
+            if before.stage and verdicts <= {Verdict.OK, Verdict.BREACHED}:
+                gap = sim.now - last
+                judged_time[before.stage] = judged_time.get(before.stage, timedelta(0)) + gap
+
+            entered = {t.phase for t in decision.transitions}
+            if Phase.PROMOTING in entered or (
+                Phase.SUCCEEDED in entered and after.reason == "Promoted"
+            ):
+                assert verdicts == {Verdict.OK}, "promoted on what was not Ok"
+            if Phase.PROMOTING in entered:
+                stage = sim.spec.stages[-1]
+                assert before.stage == stage.name
+                # One look on either side may be judged only in part.
+                assert judged_time[stage.name] >= stage.duration
+            if Phase.ROLLING_BACK in entered:
+                assert sim.seen.metrics.failure is None, "rolled back blind"
+                assert before.phase in GUARDED
+                assert after.rejected == before.canary
+                if after.reason == "ConditionBreached":
+                    assert Verdict.BREACHED in verdicts
+            if stable_plan(sim) != stable_before:
+                assert after.reason == "Promoted"
+                assert after.stable == before.canary
+            if after.phase in GUARDED:
+                assert after.canary is not None
+                assert after.canary != after.stable
+            else:
+                assert after.canary is None
+                assert after.timers == {}
+            assert all(clock.elapsed(sim.now) >= timedelta(0) for clock in after.timers.values())
+
+
+@settings(max_examples=25)
+@given(events=WALKS)
+def test_from_wherever_it_got_a_healed_world_ends_at_rest(
+    start: Callable[..., Any], events: list[tuple[str, int]]
+) -> None:
+    sim = start(**SPEC)
+    for event, count in events:
+        disturb(sim, event)
+        for _ in range(count):
+            sim.now += 10 * SECOND
+            sim.look()
+    disturb(sim, "heal")
+    sim.run(timedelta(minutes=5))
+    assert sim.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK)
+    assert sim.state.observed_generation == sim.generation

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from signalcanary.contract import SignalConfig
+from signalcanary_workloads.harvest.pipeline import Cut, SymbolPipeline
+from signalcanary_workloads.harvest.sequence import Arrival
+from signalcanary_workloads.harvest.sink import (
+    CommitFailed,
+    ResumeFailed,
+    SymbolLocked,
+    SymbolSink,
+)
+from signalcanary_workloads.harvest.wire import AggTrade
+from signalcanary_workloads.store import Kind, ManifestReader, read_part
+
+MIDNIGHT = 1_777_593_600_000  # 2026-05-01
+
+
+def cut_of(*trades: tuple[int, int]) -> Cut:
+    pipeline = SymbolPipeline("BTCUSDT", SignalConfig(), "aggTrade")
+    for trade_id, ts in trades:
+        trade = AggTrade("BTCUSDT", trade_id, 1.0, 1.0, 0, 0, ts, False, ts)
+        pipeline.on_trade(Arrival(trade, 1, "ws", 1))
+    cut = pipeline.cut()
+    assert cut is not None
+    return cut
+
+
+def committed_ids(data: Path) -> list[int]:
+    return [
+        trade_id
+        for entry in ManifestReader(data, "BTCUSDT").poll()
+        for part in entry.parts
+        if part.kind is Kind.TRADE
+        for trade_id in read_part(data, part).column("trade_id").to_pylist()
+    ]
+
+
+def test_a_commit_that_spans_midnight_has_parts_in_two_dates(tmp_path: Path) -> None:
+    sink = SymbolSink(tmp_path, "BTCUSDT", wall_ns=lambda: 42)
+    entry = sink.commit(cut_of((1, MIDNIGHT - 1), (2, MIDNIGHT)))
+    assert [(part.path.split("/")[0], part.kind) for part in entry.parts] == [
+        ("date=2026-04-30", Kind.TRADE),
+        ("date=2026-05-01", Kind.TRADE),
+        ("date=2026-04-30", Kind.CVD),
+        ("date=2026-05-01", Kind.CVD),
+    ]
+    part = entry.parts[1]
+    assert part.path == (
+        f"date=2026-05-01/symbol=BTCUSDT/kind=trade/part-2-2-{part.sha256[:8]}.parquet"
+    )
+    assert (part.first_id, part.last_id, part.min_event_ms) == (2, 2, MIDNIGHT)
+    assert ManifestReader(tmp_path, "BTCUSDT").poll() == [entry]
+    assert (entry.seq, entry.committed_ns) == (0, 42)
+    assert committed_ids(tmp_path) == [1, 2]
+    sink.close()
+
+
+def test_what_no_entry_names_is_removed_at_the_start_and_what_one_names_is_not(
+    tmp_path: Path,
+) -> None:
+    sink = SymbolSink(tmp_path, "BTCUSDT")
+    for n in range(3):
+        sink.commit(cut_of((n, MIDNIGHT)))
+    sink.close()
+    named = set(tmp_path.rglob("*.parquet"))
+    # A clock that ran ahead when the first part was written must not make it an orphan.
+    os.utime(min(named), (4e9, 4e9))
+    folder = tmp_path / "date=2026-05-01/symbol=BTCUSDT/kind=trade"
+    orphan = folder / "part-9-9-00000000.parquet"
+    orphan.write_bytes(b"cut off before its entry")
+    (folder / ".part-9-9-00000001.parquet.tmp").write_bytes(b"half")
+    (tmp_path / "manifest/symbol=BTCUSDT/.0000000003.json.tmp").write_bytes(b"{")
+    other = tmp_path / "date=2026-05-01/symbol=ETHUSDT/kind=trade/part-1-1-00000000.parquet"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another writer's")
+
+    sink = SymbolSink(tmp_path, "BTCUSDT")
+    assert sink.removed == [orphan.name]
+    assert set(tmp_path.rglob("*.parquet")) == named | {other}
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert sink.last is not None
+    assert sink.last.seq == 2
+    assert sink.commit(cut_of((3, MIDNIGHT))).seq == 3
+    sink.close()
+
+
+def test_only_one_writer_has_a_symbol(tmp_path: Path) -> None:
+    sink = SymbolSink(tmp_path, "BTCUSDT")
+    with pytest.raises(SymbolLocked, match="only one may"):
+        SymbolSink(tmp_path, "BTCUSDT")
+    SymbolSink(tmp_path, "ETHUSDT").close()
+    sink.close()
+    SymbolSink(tmp_path, "BTCUSDT").close()
+
+
+def test_a_closed_sink_writes_no_more(tmp_path: Path) -> None:
+    sink = SymbolSink(tmp_path, "BTCUSDT")
+    sink.close()
+    sink.close()
+    with pytest.raises(CommitFailed, match="closed"):
+        sink.commit(cut_of((1, MIDNIGHT)))
+    assert ManifestReader(tmp_path, "BTCUSDT").poll() == []
+
+
+def test_a_refused_commit_shows_nothing_and_can_be_tried_again(tmp_path: Path) -> None:
+    sink = SymbolSink(tmp_path, "BTCUSDT")
+    obstacle = tmp_path / "manifest/symbol=BTCUSDT/0000000000.json"
+    obstacle.mkdir()  # the entry cannot be renamed to it
+    cut = cut_of((1, MIDNIGHT))
+    for _ in range(2):
+        with pytest.raises(CommitFailed) as caught:
+            sink.commit(cut)
+        assert caught.value.reason == "EISDIR"
+    obstacle.rmdir()
+    assert ManifestReader(tmp_path, "BTCUSDT").poll() == []
+    sink.commit(cut)
+    assert committed_ids(tmp_path) == [1]
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2, "the second try wrote the same files"
+    assert not list(tmp_path.rglob("*.tmp"))
+    sink.close()
+
+
+def test_a_last_entry_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    sink = SymbolSink(tmp_path, "BTCUSDT")
+    sink.commit(cut_of((1, MIDNIGHT)))
+    sink.close()
+    (tmp_path / "manifest/symbol=BTCUSDT/0000000000.json").write_bytes(b"{}")
+    with pytest.raises(ResumeFailed, match="0000000000"):
+        SymbolSink(tmp_path, "BTCUSDT")

@@ -1,0 +1,203 @@
+"""What the linter says of what people write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from signalcanary.api import MAX_NAME_LENGTH
+from signalcanary.lint import check
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = [
+    path
+    for path in sorted((ROOT / "examples").rglob("*.yaml"))
+    if "kind: SignalCanary" in path.read_text()
+]
+GOOD = """\
+apiVersion: signalcanary.dev/v1alpha1
+kind: SignalCanary
+metadata:
+  name: ofi
+spec:
+  version: v1
+  symbols:
+    canary: [BTCUSDT]
+    full: [BTCUSDT, ETHUSDT]
+"""
+
+
+def problems(text: str) -> list[str]:
+    return [problem.describe("f") for problem in check(text).problems]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[p.stem for p in EXAMPLES])
+def test_every_example_is_a_good_manifest(path: Path) -> None:
+    assert problems(path.read_text()) == []
+
+
+def test_there_are_examples() -> None:
+    assert {"quickstart", "v1", "v2", "v3"} <= {path.stem for path in EXAMPLES}
+
+
+def test_a_good_manifest_gives_its_spec_with_all_defaults() -> None:
+    (one,) = check(GOOD).found
+    assert (one.name, one.namespace) == ("ofi", "default")
+    assert one.spec is not None
+    assert one.spec.symbols.full == ("BTCUSDT", "ETHUSDT")
+    assert len(one.spec.rollback.conditions) == 3
+
+
+@pytest.mark.parametrize(
+    ("addition", "expected"),
+    [
+        pytest.param(
+            "  signal: {fusion: {active: {ofi: .nan, cvd: 0.3}}}",
+            "f:10: spec.signal.fusion.active.ofi: is nan",
+            id="not a number",
+        ),
+        pytest.param(
+            "  rollback: {conditions: [{metric: platt_ece, above: .inf}]}",
+            "f:10: spec.rollback.conditions[0].above: is inf",
+            id="infinity",
+        ),
+        pytest.param(
+            "  signal: {fusion: {active: {ofi: 0.7, cvd: 0.7}}}",
+            "f:10: spec.signal.fusion.active: the weights ofi and cvd must sum to 1, not 1.4",
+            id="weights",
+        ),
+        pytest.param(
+            "  signal: {cvd: {mad_multiplier: 2}}",
+            "f:10: spec.signal.cvd.mad_multiplier: unknown field: did you mean madMultiplier?",
+            id="snake case",
+        ),
+        pytest.param(
+            "  stagez: []", "f:10: spec.stagez: unknown field: did you mean stages?", id="typo"
+        ),
+        pytest.param(
+            "  zzz: 1", "f:10: spec.zzz: unknown field: write one of evaluation,", id="unknown"
+        ),
+        pytest.param(
+            "  stages: [{name: a, duration: 5 min}]",
+            "f:10: spec.stages[0].duration: '5 min' is not a duration: write a duration such as",
+            id="duration in words",
+        ),
+        pytest.param(
+            "  stages: [{name: a, duration: 300}]",
+            "f:10: spec.stages[0].duration: is the number 300; write a duration such as",
+            id="duration without unit",
+        ),
+        pytest.param(
+            "  stages: []", "f:10: spec.stages: is empty: write at least one", id="no stage"
+        ),
+        pytest.param("  stages:", "f:10: spec.stages: is empty: write a list", id="null"),
+        pytest.param(
+            "  stages: [{name: a}]", "f:10: spec.stages[0].duration: is missing", id="missing"
+        ),
+        pytest.param(
+            "  rollback: {conditions: [{metric: platt_ecee, above: 1}]}",
+            "f:10: spec.rollback.conditions[0]: unknown metric 'platt_ecee': write one of",
+            id="metric",
+        ),
+        pytest.param(
+            "  rollback: {conditions: [{metric: platt_ece}]}",
+            "f:10: spec.rollback.conditions[0]: platt_ece: write exactly one of above and below",
+            id="no bound",
+        ),
+        pytest.param(
+            "  signal: {cvd: {autoFlip: 'yes'}}",
+            "f:10: spec.signal.cvd.autoFlip: is the text 'yes'; write true or false",
+            id="not a boolean",
+        ),
+        pytest.param(
+            "  evaluation: {onNoData: Shrug}",
+            "f:10: spec.evaluation.onNoData: write 'Rollback' or 'Hold'",
+            id="enum",
+        ),
+        pytest.param("  version: v2", "f:10: spec.version: stands here twice", id="twice"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_what_to_write(addition: str, expected: str) -> None:
+    found = problems(f"{GOOD}{addition}\n")
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("v1\n", "2.0\n", 'f:6: spec.version: is the number 2.0; put it in quotes: "2.0"'),
+        (
+            "name: ofi",
+            "name: My_Signal",
+            f"f:4: metadata.name: write a name of at most {MAX_NAME_LENGTH}",
+        ),
+        ("/v1alpha1", "/v2", "f:1: apiVersion: write apiVersion: signalcanary.dev/v1alpha1"),
+        (
+            "canary: [BTCUSDT]",
+            "canary: [btcusdt]",
+            "f:8: spec.symbols.canary[0]: write a symbol as the exchange does",
+        ),
+        (
+            "canary: [BTCUSDT]",
+            "canary: [XRPUSDT]",
+            "f:7: spec.symbols: every symbol in canary must also be in full: add XRPUSDT",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_as_the_api_server_would(old: str, new: str, expected: str) -> None:
+    found = problems(GOOD.replace(old, new))
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines() -> None:
+    text = GOOD.replace("version: v1", "version: 2.0").replace("[BTCUSDT]", "[btcusdt]")
+    found = problems(f"{text}  foo: 1\n")
+    assert [line.split(":")[1] for line in found] == ["6", "8", "10"]
+
+
+def test_documents_of_other_kinds_are_left_alone() -> None:
+    other = "apiVersion: v1\nkind: Namespace\nmetadata: {name: quant}\n---\n"
+    report = check(f"{other}{GOOD}---\n{GOOD.replace('ofi', 'cvd')}---\n")
+    assert report.problems == ()
+    assert [one.name for one in report.found] == ["ofi", "cvd"]
+
+
+def test_a_file_of_other_kinds_alone_is_no_mistake() -> None:
+    report = check("apiVersion: apps/v1\nkind: Deployment\n")
+    assert (report.found, report.problems) == ((), ())
+
+
+def test_a_mistake_in_the_second_document_has_the_line_of_the_file() -> None:
+    assert problems(f"{GOOD}---\n{GOOD}  foo: 1\n")[0].startswith("f:20: spec.foo:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# only a comment\n",
+        "kind: SignalCanry",
+        "apiVersion: signalcanary.dev/v1alpha1\nkind: Foo",
+        "a: [",
+        "- 1",
+        "just words",
+        "kind: SignalCanary",
+        "a: 2026-13-45",
+        "{a: 1, [b]: 2}",
+        "? {a: 1}\n: 2\n",
+        "\x00",
+        "kind: [a]",
+        "kind: SignalCanary\nspec: &x {symbols: *x}",
+        "a: &x [*x]\nkind: SignalCanary",
+        "a: !!python/object:os.system {}",
+        "kind: SignalCanary\nspec: {1: 2}\nmetadata: {1: 2}\n2: 3",
+        "kind: SignalCanary\nspec: {symbols: {canary: {a: b}}}\nmetadata: [1]",
+    ],
+)
+def test_whatever_is_written_ends_in_words_not_in_a_traceback(text: str) -> None:
+    found = problems(text)
+    assert found
+    assert all(line.startswith("f:") for line in found)

@@ -1,0 +1,88 @@
+"""Refusals where no API server stands guard: each says what to write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from signalcanary.api import Condition, SignalCanarySpec
+
+GOOD: dict[str, Any] = {"version": "v1", "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]}}
+
+
+def conditions(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"rollback": {"conditions": list(items)}}
+
+
+ECE = {"metric": "platt_ece", "above": 0.1}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown metric": (conditions({"metric": "ece", "above": 1}), "write one of .*platt_ece"),
+    "a counter that is not judged": (
+        conditions({"metric": "cvd_direction_flipped_total", "above": 1}),
+        "write one of",
+    ),
+    "both bounds": (conditions(ECE | {"below": 0}), "write exactly one of above and below"),
+    "no bound": (conditions({"metric": "platt_ece"}), "write exactly one of above and below"),
+    "one direction twice": (conditions(ECE, ECE | {"above": 0.2}), "keep one of them"),
+    "no condition": (conditions(), "at least 1 item"),
+    "a bound that is no number": (conditions(ECE | {"above": float("nan")}), "finite number"),
+    "a duration without a unit": (conditions(ECE | {"for": "2"}), "write a duration such as"),
+    "a symbol twice": (
+        {"symbols": {"canary": ["BTCUSDT"] * 2, "full": ["BTCUSDT"]}},
+        "BTCUSDT stands in canary twice: write each symbol once",
+    ),
+    "a canary outside the full set": (
+        {"symbols": {"canary": ["ETHUSDT"], "full": ["BTCUSDT"]}},
+        "add ETHUSDT to full, or take it out of canary",
+    ),
+    "no symbol": ({"symbols": {"canary": [], "full": []}}, "at least 1 item"),
+    "two stages of one name": (
+        {"stages": [{"name": "a", "duration": "1h"}] * 2},
+        "give each a name of its own",
+    ),
+    "no stage": ({"stages": []}, "at least 1 item"),
+    "a pace under a second": ({"evaluation": {"interval": "999ms"}}, "at least 1s"),
+    "a pace of zero": ({"evaluation": {"interval": "0s"}}, "longer than 0s"),
+    "weights that do not sum to one": (
+        {"signal": {"fusion": {"active": {"ofi": 0.7, "cvd": 0.7}}}},
+        r"must sum to 1, not 1.4; for example \{ofi: 0.6, cvd: 0.4\}",
+    ),
+    "a field that is not there": ({"stagse": []}, "stagse"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_says_what_to_write(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SignalCanarySpec.model_validate(GOOD | changes)
+
+
+def test_the_least_that_must_be_written_is_enough() -> None:
+    spec = SignalCanarySpec.model_validate(GOOD)
+    assert [c.describe() for c in spec.rollback.conditions] == [
+        "platt_ece > 0.1 for 2m",
+        "merge_time_diff_ms_p99 > 2000 ms for 5m",
+        "slice_auc_active_period < 0.55 for 10m",
+    ]
+
+
+def test_one_metric_may_be_bounded_on_both_sides() -> None:
+    spec = SignalCanarySpec.model_validate(
+        GOOD | conditions(ECE, {"metric": "platt_ece", "below": 0.01})
+    )
+    assert [c.key for c in spec.rollback.conditions] == ["platt_ece>0.1", "platt_ece<0.01"]
+
+
+def test_a_spec_reads_back_from_what_it_writes() -> None:
+    spec = SignalCanarySpec.model_validate(GOOD)
+    assert SignalCanarySpec.model_validate(spec.to_wire()) == spec
+
+
+@pytest.mark.parametrize(
+    ("value", "above", "below"), [(0.1, False, False), (0.11, True, False), (0.09, False, True)]
+)
+def test_a_bound_itself_is_not_beyond_it(value: float, above: bool, below: bool) -> None:
+    assert Condition(metric="platt_ece", above=0.1).is_beyond(value) is above
+    assert Condition(metric="platt_ece", below=0.1).is_beyond(value) is below

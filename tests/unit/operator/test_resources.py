@@ -1,0 +1,282 @@
+"""The objects of a rollout: safe, owned, named so that they fit, and still where they should be."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from signalcanary.api import MAX_NAME_LENGTH, SignalCanarySpec
+from signalcanary.contract import Component, Track, WorkloadConfig
+from signalcanary.resources import (
+    APPLIED_HASH,
+    LABEL_NAME,
+    LABEL_TRACK,
+    Manifest,
+    Owner,
+    WorkloadSettings,
+    build_controller_revision,
+    build_resources,
+)
+from signalcanary.revisions import Revision, RevisionRef, build_revision, refer_to
+from signalcanary.rollout import (
+    Phase,
+    RolloutState,
+)
+
+SYMBOLS = [f"SYM{n}USDT" for n in range(10)]
+WIRE: dict[str, Any] = {"version": "v2", "symbols": {"canary": SYMBOLS[:2], "full": SYMBOLS}}
+OWNER = Owner("trading", "demo", "11111111-2222")
+SETTINGS = WorkloadSettings()
+
+
+def spec_of(**changes: Any) -> SignalCanarySpec:
+    return SignalCanarySpec.model_validate(WIRE | changes)
+
+
+SPEC = spec_of()
+NEW = build_revision(SPEC, "img:2")
+OLD = build_revision(spec_of(version="v1"), "img:1")
+CANARY, STABLE = refer_to(NEW, 2), refer_to(OLD, 1)
+REVISIONS: dict[str, Revision] = {CANARY.name: NEW, STABLE.name: OLD}
+BOTH = RolloutState(phase=Phase.PROGRESSING, canary=CANARY, stable=STABLE)
+
+
+def build(
+    state: RolloutState = BOTH,
+    spec: SignalCanarySpec = SPEC,
+    owner: Owner = OWNER,
+    settings: WorkloadSettings = SETTINGS,
+) -> list[Manifest]:
+    return build_resources(owner, spec, state, REVISIONS, settings)
+
+
+def of_kind(kind: str, manifests: list[Manifest]) -> list[Manifest]:
+    return [m for m in manifests if m["kind"] == kind]
+
+
+def of_track(track: Track, manifests: list[Manifest]) -> list[Manifest]:
+    return [m for m in manifests if m["metadata"]["labels"].get(LABEL_TRACK) == track.value]
+
+
+def pod_spec(sts: Manifest) -> dict[str, Any]:
+    spec: dict[str, Any] = sts["spec"]["template"]["spec"]
+    return spec
+
+
+def test_a_canary_beside_a_stable_takes_these_objects() -> None:
+    names = [(m["kind"], re.sub("[0-9a-f]{8}", "#", m["metadata"]["name"])) for m in build()]
+    assert names == [
+        ("PersistentVolumeClaim", "demo-data"),
+        ("ConfigMap", "demo-#-stable-#"),
+        ("StatefulSet", "demo-#-stable-harvest"),
+        ("StatefulSet", "demo-#-stable-analysis"),
+        ("ConfigMap", "demo-#-canary-#"),
+        ("StatefulSet", "demo-#-canary-harvest"),
+        ("StatefulSet", "demo-#-canary-analysis"),
+        ("ConfigMap", "demo-active"),
+    ]
+
+
+def test_every_pod_keeps_to_the_restricted_pod_security_standard() -> None:
+    sets = of_kind("StatefulSet", build())
+    assert len(sets) == 4
+    for sts in sets:
+        pod = pod_spec(sts)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert {next(k for k in v if k != "name") for v in pod["volumes"]} <= {
+            "configMap",
+            "persistentVolumeClaim",
+            "emptyDir",
+        }
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("component", Component)
+def test_only_harvest_may_write_data(component: Component) -> None:
+    for sts in of_kind("StatefulSet", build()):
+        (container,) = pod_spec(sts)["containers"]
+        mounts = {m["name"]: m.get("readOnly", False) for m in container["volumeMounts"]}
+        assert mounts["config"] is True
+        if container["name"] == component.value:
+            assert mounts["data"] is (component is Component.ANALYSIS)
+
+
+def test_the_longest_name_still_fits_everywhere() -> None:
+    owner = replace(OWNER, name="n" * MAX_NAME_LENGTH)
+    spec = spec_of(version="v" * 63)
+    state = replace(BOTH, phase=Phase.PROMOTING)
+    for manifest in build(state, spec, owner):
+        metadata = manifest["metadata"]
+        assert len(metadata["name"]) <= 52
+        labels = dict(metadata["labels"])
+        if manifest["kind"] == "StatefulSet":
+            labels |= manifest["spec"]["template"]["metadata"]["labels"]
+            assert manifest["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        for value in labels.values():
+            assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value)
+
+
+def test_everything_is_owned_and_marked_with_its_name() -> None:
+    record = build_controller_revision(OWNER, CANARY, NEW)
+    for manifest in (*build(), record):
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (OWNER.uid, True)
+        assert manifest["metadata"]["namespace"] == OWNER.namespace
+        assert manifest["metadata"]["labels"][LABEL_NAME] == OWNER.name
+
+
+def test_a_revision_on_record_can_be_run_again() -> None:
+    record = build_controller_revision(OWNER, CANARY, NEW)
+    assert Revision.model_validate(record["data"]) == NEW
+    assert record["revision"] == 2
+
+
+@pytest.mark.parametrize(("size", "shards"), [(1, 10), (3, 4), (8, 2), (10, 1), (256, 1)])
+def test_one_shard_takes_as_many_symbols_as_it_may(size: int, shards: int) -> None:
+    spec = spec_of(version="v3", workloads={"symbolsPerShard": size})
+    revision = build_revision(spec, "img:2")
+    ref = refer_to(revision, 3)
+    state = RolloutState(phase=Phase.SUCCEEDED, stable=ref)
+    manifests = build_resources(OWNER, spec, state, {ref.name: revision}, SETTINGS)
+    config = WorkloadConfig.model_validate_json(
+        of_kind("ConfigMap", manifests)[0]["data"]["config.json"]
+    )
+    assert [s for shard in config.shards for s in shard] == SYMBOLS
+    assert all(len(shard) <= size for shard in config.shards)
+    assert {sts["spec"]["replicas"] for sts in of_kind("StatefulSet", manifests)} == {shards}
+
+
+def test_the_canary_runs_its_symbols_and_the_stable_all_of_them() -> None:
+    for track, symbols in ((Track.CANARY, SYMBOLS[:2]), (Track.STABLE, SYMBOLS)):
+        config_map, *sets = of_track(track, build())
+        config = WorkloadConfig.model_validate_json(config_map["data"]["config.json"])
+        assert [s for shard in config.shards for s in shard] == symbols
+        assert config.track is track
+        for sts in sets:
+            volumes = {v["name"]: v for v in pod_spec(sts)["volumes"]}
+            assert volumes["config"]["configMap"]["name"] == config_map["metadata"]["name"]
+
+
+def test_another_configuration_has_another_name_and_rolls_the_pods() -> None:
+    before = of_track(Track.CANARY, build())
+    spec = spec_of(symbols={"canary": SYMBOLS[:3], "full": SYMBOLS})
+    after = of_track(Track.CANARY, build(spec=spec))
+    assert before[0]["metadata"]["name"] != after[0]["metadata"]["name"]
+    assert before[0]["immutable"] is True
+    for old, new in zip(before[1:], after[1:], strict=True):
+        assert old["metadata"]["name"] == new["metadata"]["name"]
+        hashes = [m["metadata"]["annotations"][APPLIED_HASH] for m in (old, new)]
+        assert hashes[0] != hashes[1]
+
+
+STATES = {
+    "no canary": RolloutState(phase=Phase.SUCCEEDED, stable=STABLE),
+    "a canary pending": replace(BOTH, phase=Phase.PENDING),
+    "a canary progressing": BOTH,
+    "a canary promoting": replace(BOTH, phase=Phase.PROMOTING),
+    "rolling back": RolloutState(phase=Phase.ROLLING_BACK, stable=STABLE, rejected=CANARY),
+    "rolled back": RolloutState(phase=Phase.ROLLED_BACK, stable=STABLE, rejected=CANARY),
+}
+EDITS = {
+    "another version": spec_of(version="v9"),
+    "another signal": spec_of(signal={"label": {"horizon": "1m"}}),
+    "another full set": spec_of(symbols={"canary": SYMBOLS[:1], "full": SYMBOLS[:3]}),
+    "other stages": spec_of(stages=[{"name": "x", "duration": "1h"}]),
+    "other conditions": spec_of(rollback={"conditions": [{"metric": "platt_ece", "above": 0.3}]}),
+    "another pace": spec_of(evaluation={"interval": "1m"}),
+    "another sharding": spec_of(workloads={"symbolsPerShard": 1}),
+    "another commit pace": spec_of(storage={"commitInterval": "1s"}),
+}
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+@pytest.mark.parametrize("spec", EDITS.values(), ids=EDITS)
+def test_the_stable_workloads_stay_the_same_to_the_byte(
+    state: RolloutState, spec: SignalCanarySpec
+) -> None:
+    def stable(manifests: list[Manifest]) -> str:
+        own = [
+            m
+            for m in manifests
+            if f"demo-{STABLE.name}-stable" in m["metadata"]["name"]
+            or m["metadata"]["name"] == "demo-active"
+        ]
+        assert len(own) == 4
+        return json.dumps(own)
+
+    assert stable(build(state, spec)) == stable(build())
+
+
+def test_promoting_runs_the_new_stable_beside_the_old() -> None:
+    sets = of_kind("StatefulSet", build(STATES["a canary promoting"]))
+    assert len(sets) == 6
+    assert len({s["metadata"]["name"] for s in sets}) == 6
+
+
+@pytest.mark.parametrize("stable", [STABLE, None])
+def test_what_is_live_is_published_only_once_something_is(stable: RevisionRef | None) -> None:
+    state = replace(BOTH, stable=stable)
+    active = [m for m in build(state) if m["metadata"]["name"] == "demo-active"]
+    assert len(active) == (stable is not None)
+    if stable:
+        assert active[0]["data"]["version"] == "v1"
+        assert json.loads(active[0]["data"]["signal.json"]) == OLD.signal.to_wire()
+
+
+def test_a_second_try_collects_its_evidence_in_a_folder_of_its_own() -> None:
+    again = replace(BOTH, canary=replace(CANARY, attempt=7))
+    paths = {
+        json.loads(of_track(Track.CANARY, build(state))[0]["data"]["config.json"])["dataPath"]
+        for state in (BOTH, again)
+    }
+    assert len(paths) == 2
+
+
+def test_nothing_runs_after_a_first_rollout_is_rolled_back() -> None:
+    assert build(RolloutState(phase=Phase.ROLLED_BACK, rejected=CANARY)) == []
+
+
+def test_pods_share_a_node_where_only_one_can_mount_the_volume() -> None:
+    once = of_kind("StatefulSet", build())
+    many = of_kind("StatefulSet", build(spec=spec_of(storage={"accessMode": "ReadWriteMany"})))
+    for sts in once:
+        (term,) = pod_spec(sts)["affinity"]["podAffinity"][
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        ]
+        labels = sts["spec"]["template"]["metadata"]["labels"]
+        # The first pod of all can be placed only because it matches its own rule.
+        assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert all("affinity" not in pod_spec(sts) for sts in many)
+
+
+def test_a_claim_that_exists_is_used_and_none_is_made() -> None:
+    manifests = build(spec=spec_of(storage={"claimName": "lake"}))
+    assert of_kind("PersistentVolumeClaim", manifests) == []
+    for sts in of_kind("StatefulSet", manifests):
+        volumes = {v["name"]: v for v in pod_spec(sts)["volumes"]}
+        assert volumes["data"]["persistentVolumeClaim"] == {"claimName": "lake"}
+
+
+def test_every_object_carries_a_hash_of_what_was_declared() -> None:
+    first, again = build(), build()
+    assert first == again
+    assert all(m["metadata"]["annotations"][APPLIED_HASH] for m in first)
+    other = build(settings=WorkloadSettings(memory_limit="2Gi"))
+    for old, new in zip(first, other, strict=True):
+        changed = (
+            old["metadata"]["annotations"][APPLIED_HASH]
+            != new["metadata"]["annotations"][APPLIED_HASH]
+        )
+        assert changed is (old["kind"] == "StatefulSet")
