@@ -71,6 +71,9 @@ class Quality(IntFlag):
     """Trades are missing when the row is closed: `tps` and the CVD lag behind."""
     LATE_QUOTES = 16
     """Quotes came after their second was closed, since the row before; they are not in it."""
+    SIDE_DISPUTED = 32
+    """Trades print on the other side of the quote than their taker side says, beyond chance:
+    the sign of the CVD cannot be trusted."""
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field[pa.DataType]:

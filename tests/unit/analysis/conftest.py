@@ -67,7 +67,13 @@ def simulate(
     ingest = np.empty(arrival.size, np.int64)
     ingest[np.argsort(arrival, kind="stable")] = np.arange(arrival.size)
     features = FeatureRows(
-        second[keep], ingest[at.size :], mid[keep], z_ofi[keep], regime[keep], epoch[keep]
+        second[keep],
+        ingest[at.size :],
+        mid[keep],
+        z_ofi[keep],
+        regime[keep],
+        epoch[keep],
+        np.zeros(int(keep.sum()), np.int64),
     )
     arrived = np.argsort(ingest[: at.size])
     scores = CvdRows(at[arrived], ingest[: at.size][arrived], score[arrived])

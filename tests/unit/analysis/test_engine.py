@@ -15,6 +15,7 @@ from signalcanary_workloads.analysis.calibrate import Platt, fit_platt
 from signalcanary_workloads.analysis.engine import Count, Engine, EngineConfig, Evaluation
 from signalcanary_workloads.analysis.rows import CvdRows
 from signalcanary_workloads.analysis.score import Reason
+from signalcanary_workloads.store import Quality
 
 
 def feed(engine: Engine, data, cuts=()) -> Engine:
@@ -284,3 +285,15 @@ def test_the_configuration_is_read_in_milliseconds():
     got = EngineConfig.from_signal(SignalConfig())
     assert (got.horizon_ms, got.train_ms, got.test_ms) == (10_000, 7_200_000, 1_800_000)
     assert (got.refit_ms, got.tolerance_ms, got.auto_flip) == (1_800_000, 1_500, True)
+
+
+def test_rows_whose_trade_sides_are_disputed_are_not_scored(market, config):
+    data, chosen = market(seed=3, seconds=1_200, skill=-0.9), config(train="200s", test="200s")
+    quality = data.features.quality.copy()
+    quality[100:900] = Quality.SIDE_DISPUTED | Quality.TRADE_GAP
+    got = feed(Engine(chosen), replace(data, features=replace(data.features, quality=quality)))
+    rows = got.recent
+    disputed = np.isin(rows.ts_ms, data.features.ts_ms[100:900])
+    assert np.isnan(rows.f[disputed]).all()
+    assert got.evaluate().masked["side_disputed"] == np.count_nonzero(quality)
+    assert not np.isnan(rows.f[~disputed]).all()

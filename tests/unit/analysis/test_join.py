@@ -13,10 +13,8 @@ from signalcanary_workloads.analysis.rows import CvdRows, FeatureRows
 
 
 def features(ts: np.ndarray, ingest: np.ndarray) -> FeatureRows:
-    n = ts.size
-    return FeatureRows(
-        ts, ingest, np.ones(n), np.ones(n), np.zeros(n, np.int8), np.zeros(n, np.int64)
-    )
+    ones, zeros = np.ones(ts.size), np.zeros(ts.size, np.int64)
+    return FeatureRows(ts, ingest, ones, ones, zeros.astype(np.int8), zeros, zeros)
 
 
 def test_it_equals_polars_when_everything_had_arrived():

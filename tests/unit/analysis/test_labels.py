@@ -22,6 +22,7 @@ def rows(mid, ts=None, epoch=None) -> FeatureRows:
         np.zeros(n),
         np.zeros(n, np.int8),
         epoch.astype(np.int64),
+        np.zeros(n, np.int64),
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from signalcanary.contract import Fusion, SignalConfig
 
+from ..store import Quality
 from . import score
 from .calibrate import FitFailure, Platt, fit_platt
 from .flip import BLOCKS_PER_HORIZON, Direction, bound_auc, decide_direction
@@ -53,6 +54,7 @@ class Unusable(IntEnum):
     STALE_CVD = 2
     CVD_WARMUP = 3
     OFI_WARMUP = 4
+    SIDE_DISPUTED = 5
 
 
 class Count(IntEnum):
@@ -205,6 +207,8 @@ class Engine:
         unusable[np.isnan(joined.z)] = Unusable.CVD_WARMUP
         unusable[~within_tolerance(joined, self._config.tolerance_ms)] = Unusable.STALE_CVD
         unusable[np.isnan(joined.delta_ms)] = Unusable.NO_CVD
+        # Not for the flip to repair: a reversed side is broken data, not a market's habit.
+        unusable[(features.quality & Quality.SIDE_DISPUTED) != 0] = Unusable.SIDE_DISPUTED
         return unusable
 
     def _count_outcomes(self, settled: Columns) -> None:

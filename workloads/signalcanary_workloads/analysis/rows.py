@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
-FEATURE_COLUMNS: Final = ("ts", "ingest", "mid", "z_ofi", "regime", "gap_epoch")
+FEATURE_COLUMNS: Final = ("ts", "ingest", "mid", "z_ofi", "regime", "gap_epoch", "quality")
 CVD_COLUMNS: Final = ("ts", "ingest", "z_cvd")
 
 
@@ -49,6 +49,8 @@ class FeatureRows:
     z_ofi: Floats
     regime: Codes
     gap_epoch: Ints
+    quality: Ints
+    """Bits of `store.Quality`."""
 
     def __len__(self) -> int:
         return int(self.ts_ms.size)
@@ -62,13 +64,14 @@ class FeatureRows:
             self.z_ofi[index],
             self.regime[index],
             self.gap_epoch[index],
+            self.quality[index],
         )
 
     @classmethod
     def empty(cls) -> Self:
         """No rows."""
         ints, floats = np.empty(0, np.int64), np.empty(0, np.float64)
-        return cls(ints, ints, floats, floats, np.empty(0, np.int8), ints)
+        return cls(ints, ints, floats, floats, np.empty(0, np.int8), ints, ints)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Self:
@@ -82,6 +85,7 @@ class FeatureRows:
             read_floats(table, "z_ofi"),
             np.array(codes, dtype=np.int8),
             read_ints(table, "gap_epoch"),
+            read_ints(table, "quality"),
         )
 
 
