@@ -107,6 +107,16 @@ class Fit:
     rows: int
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Rows of one `take_in` that were scored alike: by one calibration, in one direction."""
+
+    rows: Columns
+    """Views, good until the next `take_in`."""
+    direction: int
+    fit: Fit | None
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What is known about the symbol now; `values` has every core metric by name."""
@@ -132,6 +142,7 @@ class Engine:
         self._window = RowWindow()
         self._fit: Fit | None = None
         self._direction = Direction()
+        self._scored: list[Scored] = []
         self._first_usable_ms: int | None = None
         self._next_fit_ms: int | None = None
         self._last_ts_ms: int | None = None
@@ -152,6 +163,11 @@ class Engine:
         """The rows still held, for tests and diagnosis; not to be written to."""
         return self._window.rows
 
+    @property
+    def scored(self) -> tuple[Scored, ...]:
+        """What the last `take_in` scored, in order; a row comes once, and never changes."""
+        return tuple(self._scored)
+
     def take_in(self, features: FeatureRows, scores: CvdRows) -> int:
         """Take in new rows; return how many feature rows were new.
 
@@ -159,6 +175,7 @@ class Engine:
             features: in the order of `ts`; rows not later than all before are dropped.
             scores: in the order of arrival, with all that arrived before the features closed.
         """
+        self._scored.clear()
         features = self._drop_out_of_order(features)
         joined = self._join.join(features, scores)
         if not len(features):
@@ -253,6 +270,7 @@ class Engine:
         rows.f[:] = f
         if self._fit is not None:
             rows.p[:] = self._fit.platt.predict(f)
+        self._scored.append(Scored(rows, self._direction.sign, self._fit))
 
     def _refit(self, now_ms: int) -> None:
         config = self._config
