@@ -48,6 +48,11 @@ class Kind(StrEnum):
     BBO = "bbo"
     CVD = "cvd"
     FEATURE = "feature"
+    SIGNAL = "signal"
+
+
+HARVESTED: Final = (Kind.TRADE, Kind.BBO, Kind.CVD, Kind.FEATURE)
+"""What harvest writes; analysis writes signals, under a manifest of its own."""
 
 
 class Regime(StrEnum):
@@ -144,6 +149,31 @@ SCHEMAS: Final[dict[Kind, pa.Schema]] = {
             _required("quality", _I64),
         ]
     ),
+    Kind.SIGNAL: pa.schema(
+        [
+            _required("ts", _I64),
+            pa.field("f", _F64),  # null: the row cannot be scored, see reason
+            pa.field("p", _F64),  # null: also before the first calibration
+            _required("regime", pa.string()),
+            _required("direction", _I64),
+            pa.field("reason", pa.string()),  # null: it can be scored
+            _required("quality", _I64),
+            pa.field("mid", _F64),
+            _required("horizon_ms", _I64),
+            _required("gap_epoch", _I64),
+            pa.field("fitted_ms", _I64),
+            _required("track", pa.string()),
+            _required("revision", pa.string()),
+            _required("attempt", _I64),
+            _required("fingerprint", pa.string()),
+            _required("version", pa.string()),
+            _required("emitted_ns", _I64),
+            _required("replayed", pa.bool_()),
+            _required("published", pa.bool_()),
+            pa.field("seq", _I64),  # null: it did not go out
+            pa.field("withheld", pa.string()),  # null: it went out
+        ]
+    ),
 }
 """Column types by kind. Times are int64 ms of event time, but for `_ns` (wall clock)."""
 
@@ -152,6 +182,7 @@ ID_COLUMN: Final[dict[Kind, str]] = {
     Kind.BBO: "update_id",
     Kind.CVD: "trade_id",
     Kind.FEATURE: "ts",
+    Kind.SIGNAL: "ts",
 }
 """Which column a part's `first_id` and `last_id` (and file name) are taken from."""
 

@@ -14,7 +14,7 @@ from signalcanary.contract import SignalConfig
 from signalcanary_workloads.harvest.pipeline import Cut, SymbolPipeline
 from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.wire import AggTrade, BookTicker
-from signalcanary_workloads.store import SCHEMAS, Gap, Kind
+from signalcanary_workloads.store import HARVESTED, SCHEMAS, Gap, Kind
 
 START = 1_777_600_000_000
 Message = BookTicker | AggTrade
@@ -51,7 +51,7 @@ def tables(*cuts: Cut | None) -> dict[Kind, pa.Table]:
             [SCHEMAS[kind].empty_table()]
             + [cut.columns[kind].table() for cut in cuts if cut is not None]
         )
-        for kind in Kind
+        for kind in HARVESTED
     }
 
 
@@ -92,7 +92,7 @@ def test_a_resume_at_any_cut_gives_the_rows_of_an_uninterrupted_run(
     second = fresh(begun)
     feed(second, MARKET[cut_at:])
     resumed = tables(begun, second.cut())
-    for kind in Kind:
+    for kind in HARVESTED:
         assert resumed[kind].equals(uninterrupted[kind]), kind
 
 
@@ -109,7 +109,7 @@ def test_repeated_messages_change_nothing(repeats: list[int], seed: int) -> None
     feed(plain, messages)
     feed(repeated, again)
     expected, actual = tables(plain.cut()), tables(repeated.cut())
-    for kind in Kind:
+    for kind in HARVESTED:
         assert actual[kind].equals(expected[kind]), kind
 
 

@@ -3,19 +3,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from signalcanary.contract import SignalConfig
 from signalcanary_workloads.harvest.pipeline import Cut, SymbolPipeline
 from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.sink import (
+    Batch,
     CommitFailed,
     ResumeFailed,
     SymbolLocked,
     SymbolSink,
 )
 from signalcanary_workloads.harvest.wire import AggTrade
-from signalcanary_workloads.store import Kind, ManifestReader, read_part
+from signalcanary_workloads.store import SCHEMAS, Kind, ManifestReader, read_part
 
 MIDNIGHT = 1_777_593_600_000  # 2026-05-01
 
@@ -132,3 +134,25 @@ def test_a_last_entry_that_cannot_be_read_stops_the_start(tmp_path: Path) -> Non
     (tmp_path / "manifest/symbol=BTCUSDT/0000000000.json").write_bytes(b"{}")
     with pytest.raises(ResumeFailed, match="0000000000"):
         SymbolSink(tmp_path, "BTCUSDT")
+
+
+def test_a_batch_of_any_kind_is_committed_under_a_manifest_of_its_own(tmp_path: Path) -> None:
+    harvest = SymbolSink(tmp_path, "BTCUSDT")
+    harvest.commit(cut_of((1, MIDNIGHT)))
+    signals = SymbolSink(tmp_path / "signals", "BTCUSDT")
+    row = {
+        field.name: {pa.string(): "x", pa.bool_(): False, pa.int64(): MIDNIGHT}[field.type]
+        for field in SCHEMAS[Kind.SIGNAL]
+        if not field.nullable
+    }
+    table = pa.Table.from_pylist([row], schema=SCHEMAS[Kind.SIGNAL])
+    entry = signals.commit_batch(Batch({Kind.SIGNAL: table}, MIDNIGHT, 3, {"seq": 7}))
+    assert (entry.seq, entry.watermark_ms, entry.state) == (0, MIDNIGHT, {"seq": 7})
+    (part,) = entry.parts
+    assert read_part(tmp_path / "signals", part).equals(table)
+    signals.close()
+    harvest.close()
+    # Neither takes the other's parts for what a killed writer left behind.
+    again = SymbolSink(tmp_path, "BTCUSDT")
+    assert (again.removed, SymbolSink(tmp_path / "signals", "BTCUSDT").removed) == ([], [])
+    assert committed_ids(tmp_path) == [1]

@@ -21,7 +21,7 @@ from signalcanary_workloads.harvest.cvd import CvdScore
 from signalcanary_workloads.harvest.features import Grid
 from signalcanary_workloads.harvest.sequence import Arrival, Hole, TradeSequencer
 from signalcanary_workloads.harvest.wire import BookTicker
-from signalcanary_workloads.store import Gap, Kind
+from signalcanary_workloads.store import HARVESTED, Gap, Kind
 
 STATE_VERSION: Final = 1
 BOOK_STREAM: Final = "bookTicker"
@@ -275,4 +275,4 @@ class SymbolPipeline:
 
 
 def _empty_columns() -> dict[Kind, Columns]:
-    return {kind: Columns(kind) for kind in Kind}
+    return {kind: Columns(kind) for kind in HARVESTED}

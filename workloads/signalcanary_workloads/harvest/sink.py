@@ -18,7 +18,8 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -35,6 +36,7 @@ from signalcanary_workloads.store import (
     ID_COLUMN,
     CorruptEntry,
     Entry,
+    Gap,
     Kind,
     Part,
     entry_path,
@@ -44,7 +46,6 @@ from signalcanary_workloads.store import (
 ZSTD_LEVEL: Final = 3
 DAY_MS: Final = 86_400_000
 _TEMPORARY: Final = ".tmp"
-_TEXT: Final = {"src", "regime"}
 
 
 class SinkError(Exception):
@@ -65,6 +66,20 @@ class CommitFailed(SinkError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one commit makes visible of a symbol, whoever writes it: rows by kind and a state.
+
+    Tables have the schema of their kind; their rows are in the order in which they are kept.
+    """
+
+    tables: Mapping[Kind, pa.Table]
+    watermark_ms: int
+    gap_epoch: int
+    state: dict[str, Any]
+    gaps: tuple[Gap, ...] = ()
 
 
 class SymbolSink:
@@ -115,7 +130,7 @@ class SymbolSink:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise SymbolLocked(
-                f"{self._symbol}: another harvest process writes to "
+                f"{self._symbol}: another process writes to "
                 f"{manifest_folder(self._data_path, self._symbol)}; only one may"
             ) from exc
 
@@ -156,31 +171,42 @@ class SymbolSink:
         return [path.name for path in orphans]
 
     def commit(self, cut: Cut) -> Entry:
-        """Write a cut. May be called again with the same cut after it failed.
+        """Write what harvest has cut off. May be called again with it after it failed.
 
         Raises:
             CommitFailed: the volume refused. Nothing of the cut is visible.
         """
+        tables = {kind: c.table() for kind, c in cut.columns.items() if len(c)}
+        return self.commit_batch(
+            Batch(tables, cut.watermark_ms, cut.gap_epoch, cut.state, cut.gaps)
+        )
+
+    def commit_batch(self, batch: Batch) -> Entry:
+        """Write a batch. May be called again with the same one after it failed.
+
+        Raises:
+            CommitFailed: the volume refused. Nothing of the batch is visible.
+        """
         with self._writing:
             if self._closed:
                 raise CommitFailed("closed", f"{self._symbol}: the sink is closed")
-            return self._commit(cut)
+            return self._commit(batch)
 
-    def _commit(self, cut: Cut) -> Entry:
+    def _commit(self, batch: Batch) -> Entry:
         try:
             parts: list[Part] = []
-            for kind, columns in cut.columns.items():
-                if len(columns):
-                    parts.extend(self._write_parts(kind, columns.table()))
+            for kind, table in batch.tables.items():
+                if table.num_rows:
+                    parts.extend(self._write_parts(kind, table))
             entry = Entry(
                 seq=self._next_seq,
                 symbol=self._symbol,
                 committed_ns=self._wall_ns(),
-                watermark_ms=cut.watermark_ms,
-                gap_epoch=cut.gap_epoch,
-                gaps=cut.gaps,
+                watermark_ms=batch.watermark_ms,
+                gap_epoch=batch.gap_epoch,
+                gaps=batch.gaps,
                 parts=tuple(parts),
-                state=cut.state,
+                state=batch.state,
             )
             path = entry_path(self._data_path, self._symbol, entry.seq)
             _write_durably(path, entry.to_json())
@@ -246,7 +272,9 @@ def _to_parquet(rows: pa.Table) -> bytes:
     whole: dict[str, str] = {
         f.name: "DELTA_BINARY_PACKED" for f in rows.schema if pa.types.is_integer(f.type)
     }
-    repeating = [f.name for f in rows.schema if pa.types.is_floating(f.type) or f.name in _TEXT]
+    repeating = [
+        f.name for f in rows.schema if pa.types.is_floating(f.type) or pa.types.is_string(f.type)
+    ]
     options: dict[str, Any] = {"use_dictionary": repeating, "column_encoding": whole}
     buffer = pa.BufferOutputStream()
     pq.write_table(rows, buffer, compression="zstd", compression_level=ZSTD_LEVEL, **options)
