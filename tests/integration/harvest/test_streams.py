@@ -195,7 +195,7 @@ async def test_a_second_writer_of_a_symbol_is_told_so(
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
     async with kit.running_harvest(config):
-        with pytest.raises(SymbolLocked, match="another harvest process"):
+        with pytest.raises(SymbolLocked, match="another process writes"):
             Harvest(config, ("BTCUSDT",), kit.quick)
     Harvest(config, ("BTCUSDT",), kit.quick).close()
 
