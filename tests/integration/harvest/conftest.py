@@ -25,6 +25,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from signalcanary.contract import DataSource, SignalConfig, Track, WorkloadConfig
+from signalcanary_workloads.exchange.protocol import Endpoint
+from signalcanary_workloads.exchange.server import RunningExchange
 from signalcanary_workloads.harvest.app import Harvest
 from signalcanary_workloads.harvest.feed import FeedSettings
 from signalcanary_workloads.harvest.rest import RestSettings
@@ -51,12 +53,17 @@ class MiniExchange:
     history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     rest_requests: list[int] = field(default_factory=list)
     rest_fails: bool = False
+    refuses: bool = False
+    deaf_to_new: bool = False
+    """New connections are accepted, and nothing is sent to them."""
     sockets: dict[ServerConnection, set[str]] = field(default_factory=dict)
     update_id: int = 0
 
     def respond(self, connection: ServerConnection, request: Request) -> Response | None:
         parts = urlsplit(request.path)
         if not parts.path.startswith("/fapi/"):
+            if self.refuses:
+                return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "no more\n")
             return None
         query = parse_qs(parts.query)
         first, limit = int(query["fromId"][0]), int(query["limit"][0])
@@ -76,7 +83,7 @@ class MiniExchange:
     async def handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         streams = parse_qs(urlsplit(socket.request.path).query)["streams"][0]
-        self.sockets[socket] = set(streams.split("/"))
+        self.sockets[socket] = set() if self.deaf_to_new else set(streams.split("/"))
         try:
             await socket.wait_closed()
         finally:
@@ -205,6 +212,42 @@ def read_rows(data_path: Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.Table:
     return pa.concat_tables([SCHEMAS[kind].empty_table(), *tables])
 
 
+class Witness:
+    """Receives what an exchange of the project sends, as one more client that is never cut."""
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = []
+
+    async def send(self, text: bytes) -> None:
+        self.frames.append(json.loads(text))
+
+    def abort(self) -> None:
+        raise AssertionError("the witness was cut")
+
+    def of(self, kind: str, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
+        """The payloads of one stream, in the order in which they were sent."""
+        stream = f"{symbol.lower()}@{kind}"
+        return [frame["data"] for frame in self.frames if frame["stream"] == stream]
+
+
+@asynccontextmanager
+async def witnessing(exchange: RunningExchange, symbols: tuple[str, ...]) -> AsyncIterator[Witness]:
+    """Watch an exchange's book tickers and trades from the inside of its hub."""
+    witness, hub = Witness(), exchange.engine.hub
+    writers = []
+    for endpoint, kind in ((Endpoint.PUBLIC, "bookTicker"), (Endpoint.MARKET, "aggTrade")):
+        connection = hub.attach(witness, endpoint, combined=True)
+        hub.subscribe(connection, [f"{symbol.lower()}@{kind}" for symbol in symbols])
+        writers.append((connection, asyncio.create_task(connection.write_forever())))
+    try:
+        yield witness
+    finally:
+        for connection, writer in writers:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            hub.detach(connection)
+
+
 @pytest.fixture
 def kit() -> SimpleNamespace:
     """What the tests of this folder share (importlib mode has no sibling imports)."""
@@ -213,6 +256,7 @@ def kit() -> SimpleNamespace:
         make_config=make_config,
         mini_source=mini_source,
         running_harvest=running_harvest,
+        witnessing=witnessing,
         read_entries=read_entries,
         read_rows=read_rows,
         start_ms=START_MS,

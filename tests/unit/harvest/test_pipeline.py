@@ -135,11 +135,11 @@ def test_a_row_closed_while_trades_are_missing_says_so() -> None:
 
 def test_a_reopened_book_is_a_gap_with_its_bounds() -> None:
     pipeline = fresh()
-    pipeline.on_book_opened()
+    pipeline.on_book_gap()
     quotes = [m for m in MARKET if isinstance(m, BookTicker)]
     feed(pipeline, [*quotes[:10]])
-    pipeline.on_book_opened()
-    pipeline.on_book_opened()
+    pipeline.on_book_gap()
+    pipeline.on_book_gap()
     feed(pipeline, [*quotes[10:20]])
     cut = pipeline.cut()
     assert cut is not None

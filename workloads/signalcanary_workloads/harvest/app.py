@@ -24,11 +24,14 @@ from signalcanary_workloads.harvest.feed import (
     Feed,
     Frame,
     Group,
+    News,
+    Received,
     Subscription,
     Surroundings,
     full_jitter,
     stream_url,
 )
+from signalcanary_workloads.harvest.handover import Released
 from signalcanary_workloads.harvest.metrics import HarvestCollector, RuntimeCounts, SymbolCounts
 from signalcanary_workloads.harvest.pipeline import BOOK_STREAM, SymbolPipeline
 from signalcanary_workloads.harvest.rest import RestError, TradeHistory
@@ -68,9 +71,9 @@ class Harvest:
             raise
         self.counts = RuntimeCounts(symbols={symbol: SymbolCounts() for symbol in symbols})
         self._queue: asyncio.Queue[Frame | None] = asyncio.Queue(settings.queue_frames)
-        self._feeds = self._make_feeds(symbols)
+        self.feeds = self._make_feeds(symbols)
         self._silent = {(symbol, group) for symbol in symbols for group in Group}
-        self._opened: set[tuple[Group, tuple[str, ...]]] = set()
+        self._opened: set[Feed] = set()
         self._backfills: dict[str, asyncio.Task[None]] = {}
         self._history = TradeHistory(
             config.source.rest_url, config.source.trade_stream, settings.rest
@@ -104,7 +107,9 @@ class Harvest:
 
     def collector(self) -> HarvestCollector:
         """The process's metrics."""
-        return HarvestCollector(self._config, self.pipelines, self.counts, self._queue.qsize)
+        return HarvestCollector(
+            self._config, self.pipelines, self.counts, self.feeds, self._queue.qsize
+        )
 
     def close(self) -> None:
         """Let other processes write the symbols."""
@@ -123,7 +128,7 @@ class Harvest:
         )
         return [
             Feed(
-                Subscription(group, stream_url(base_url, part, stream), part),
+                Subscription(group, stream, stream_url(base_url, part, stream), part),
                 self._queue,
                 settings.feed,
                 around,
@@ -142,7 +147,7 @@ class Harvest:
         """
         self._failure = asyncio.get_running_loop().create_future()
         async with self._history:
-            readers = [asyncio.create_task(feed.run()) for feed in self._feeds]
+            readers = [asyncio.create_task(feed.run()) for feed in self.feeds]
             readers.append(asyncio.create_task(self._tick()))
             processing = asyncio.create_task(self._process())
             committing = asyncio.create_task(self._commit_regularly())
@@ -207,37 +212,54 @@ class Harvest:
             most = max(pipeline.nbytes for pipeline in self.pipelines.values())
 
     def _handle(self, frame: Frame) -> None:
-        if frame.raw is None:
-            self._on_opened(frame)
+        feed, conn_id, recv_ns, raw = frame
+        if isinstance(raw, News):
+            self._on_news(feed, conn_id, raw)
             return
         try:
-            message = parse_frame(frame.raw)
+            message = parse_frame(raw)
         except WireError as exc:
             self._count_parse_error(exc.reason)
             return
         symbol = message.symbol
-        pipeline = self.pipelines.get(symbol)
-        if pipeline is None:
+        if symbol not in self.pipelines:
             self._count_parse_error("unknown_symbol")
             return
-        if isinstance(message, BookTicker):
-            pipeline.on_quote(message, frame.recv_ns, frame.conn_id)
+        received = Received(message, recv_ns, conn_id)
+        if feed.handover.waiting:
+            self._release(feed, feed.handover.offer(conn_id, symbol, message.id, received))
         else:
-            pipeline.on_trade(Arrival(message, frame.recv_ns, "ws", frame.conn_id))
-            if pipeline.hole is not None:
-                self._start_backfill(symbol)
+            self._take(received)
         if self._silent:
-            self._note_delivery(symbol, frame.group)
+            self._note_delivery(symbol, feed.subscription.group)
 
-    def _on_opened(self, frame: Frame) -> None:
-        key = (frame.group, frame.symbols)
-        if key in self._opened:
-            again = self.counts.reconnects
-            again[frame.group] = again.get(frame.group, 0) + 1
-        self._opened.add(key)
-        if frame.group is Group.BOOK:
-            for symbol in frame.symbols:
-                self.pipelines[symbol].on_book_opened()
+    def _take(self, received: Received) -> None:
+        message, recv_ns, conn_id = received
+        pipeline = self.pipelines[message.symbol]
+        if isinstance(message, BookTicker):
+            pipeline.on_quote(message, recv_ns, conn_id)
+            return
+        pipeline.on_trade(Arrival(message, recv_ns, "ws", conn_id))
+        if pipeline.hole is not None:
+            self._start_backfill(message.symbol)
+
+    def _on_news(self, feed: Feed, conn_id: int, news: News) -> None:
+        if news is not News.OPENED:
+            self._release(feed, feed.handover.closed(conn_id, news is News.RETIRED))
+            return
+        uncovered = feed.handover.opened(conn_id)
+        if uncovered and feed in self._opened:
+            again, group = self.counts.reconnects, feed.subscription.group
+            again[group] = again.get(group, 0) + 1
+        self._opened.add(feed)
+        self._release(feed, Released(uncovered, []))
+
+    def _release(self, feed: Feed, released: Released[Received]) -> None:
+        if feed.subscription.group is Group.BOOK:  # missing trades show by their ids
+            for symbol in released.uncovered:
+                self.pipelines[symbol].on_book_gap()
+        for received in released.messages:
+            self._take(received)
 
     def _count_parse_error(self, reason: str) -> None:
         errors = self.counts.parse_errors

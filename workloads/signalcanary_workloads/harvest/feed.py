@@ -3,7 +3,10 @@
 A connection never ends for good: it is made anew after a full-jitter pause. When the queue is
 full the socket is not read, so the pressure goes back to the exchange; nothing is dropped
 here. What was missed while a connection was away is for the pipeline to find out, which is
-why each (re)opening is put into the queue as well, in its place among the frames.
+why each opening and each end is put into the queue as well, in its place among the frames.
+
+The exchange closes a connection after 24 h. Before that a second one is opened beside it, and
+the first is closed when the second has shown that it serves (`handover` puts the two in order).
 """
 
 from __future__ import annotations
@@ -11,12 +14,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
+
+from signalcanary_workloads.harvest.handover import Handover
+from signalcanary_workloads.harvest.wire import Message
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +38,29 @@ class Group(StrEnum):
     TRADES = "trades"
 
 
-class Frame(NamedTuple):
-    """A frame as received, or (`raw` is `None`) the news that the connection has opened."""
+class News(Enum):
+    """What happened to a connection."""
 
-    group: Group
+    OPENED = "opened"
+    LOST = "lost"
+    RETIRED = "retired"  # closed by us, after its successor was found to serve
+
+
+class Frame(NamedTuple):
+    """A frame as received, or news of its connection."""
+
+    feed: Feed
     conn_id: int
     recv_ns: int
-    raw: bytes | None
-    symbols: tuple[str, ...]
-    """What the connection carries."""
+    raw: bytes | News
+
+
+class Received(NamedTuple):
+    """A frame's message, and how it came."""
+
+    message: Message
+    recv_ns: int
+    conn_id: int
 
 
 @dataclass(frozen=True)
@@ -49,11 +70,19 @@ class FeedSettings:
     first_delay_seconds: float = 1.0
     max_delay_seconds: float = 60.0
     open_timeout_seconds: float = 10.0
+    # The exchange pings every 3 min and drops who does not answer for 10; the library answers.
+    # Our own pings find a connection that is dead without having been closed.
     ping_interval_seconds: float = 20.0
     ping_timeout_seconds: float = 60.0
     # Frames that the library holds before it stops reading the socket.
     read_ahead_frames: int = 1024
     max_frame_bytes: int = 1 << 20
+    # The exchange's limit is 24 h. The jitter makes it sooner by up to this share, so that the
+    # connections of many pods that started together do not all come anew together.
+    rotate_after_seconds: float = 23 * 3600.0
+    rotate_jitter_ratio: float = 0.1
+    rotate_retry_seconds: float = 60.0
+    overlap_seconds: float = 30.0
 
 
 def full_jitter(attempt: int, first: float, most: float, random: Callable[[], float]) -> float:
@@ -72,6 +101,7 @@ class Subscription:
     """What one connection is for."""
 
     group: Group
+    stream: str
     url: str
     symbols: tuple[str, ...]
 
@@ -85,8 +115,63 @@ class Surroundings:
     next_conn_id: Callable[[], int]
 
 
+class _Reader:
+    """One connection, from its opening to its end."""
+
+    def __init__(self, feed: Feed, conn_id: int) -> None:
+        self.conn_id = conn_id
+        self.opened = asyncio.Event()
+        self.received = 0
+        self._feed = feed
+        self.task = asyncio.create_task(self._run())
+
+    @property
+    def reason(self) -> str:
+        """Why it ended."""
+        if self.task.cancelled():
+            return "closed by us"
+        error = self.task.exception()
+        return "closed" if error is None else f"{type(error).__name__}: {error}"
+
+    async def stop(self) -> None:
+        """Close it, if it has not ended.
+
+        Raises:
+            Exception: what ended it was no failure of a connection.
+        """
+        self.task.cancel()
+        await asyncio.wait({self.task})
+        error = None if self.task.cancelled() else self.task.exception()
+        if not isinstance(error, OSError | WebSocketException | TimeoutError | None):
+            raise error
+
+    async def _run(self) -> None:
+        feed, conn_id = self._feed, self.conn_id
+        settings, queue, wall_ns = feed.settings, feed.queue, feed.surroundings.wall_ns
+        async with connect(
+            feed.subscription.url,
+            open_timeout=settings.open_timeout_seconds,
+            ping_interval=settings.ping_interval_seconds,
+            ping_timeout=settings.ping_timeout_seconds,
+            close_timeout=1.0,
+            compression=None,
+            max_queue=settings.read_ahead_frames,
+            max_size=settings.max_frame_bytes,
+        ) as socket:
+            await queue.put(Frame(feed, conn_id, wall_ns(), News.OPENED))
+            self.opened.set()
+            while True:
+                raw = await socket.recv(decode=False)
+                frame = Frame(feed, conn_id, wall_ns(), raw)
+                if queue.full():
+                    await queue.put(frame)
+                else:
+                    queue.put_nowait(frame)
+                self.received += 1
+
+
 class Feed:
-    """One connection, kept up until it is cancelled."""
+    """One subscription, kept up until it is cancelled."""
 
     def __init__(
         self,
@@ -96,66 +181,119 @@ class Feed:
         surroundings: Surroundings,
     ) -> None:
         self.subscription = subscription
-        self._queue = queue
-        self._settings = settings
-        self._surroundings = surroundings
-        self.connects = 0
+        self.queue = queue
+        self.settings = settings
+        self.surroundings = surroundings
+        self.handover: Handover[Received] = Handover(subscription.symbols)
+        """Kept by whoever takes the frames out of the queue."""
+        self.rotations = 0
+        self.failed_rotations = 0
+        self._readers: set[_Reader] = set()
+        self._reconnect = asyncio.Event()
+
+    def reconnect(self) -> None:
+        """Give the connection up and make it anew: it is open and of no use."""
+        self._reconnect.set()
 
     async def run(self) -> None:
         """Connect, read, and begin again."""
         attempt = 0
-        while True:
-            received = 0
-            try:
-                received = await self._read_one_connection()
-                reason = "the exchange closed the connection"
-            except (OSError, WebSocketException, TimeoutError) as exc:
-                reason = f"{type(exc).__name__}: {exc}"
-            # A connection that brought nothing is as good as none: the pause goes on growing.
-            attempt = 0 if received else attempt + 1
-            delay = full_jitter(
-                attempt,
-                self._settings.first_delay_seconds,
-                self._settings.max_delay_seconds,
-                self._surroundings.random,
-            )
-            log.warning(
-                "connection lost",
-                extra={
-                    "fields": {"group": self.subscription.group, "reason": reason, "retry_s": delay}
-                },
-            )
-            await asyncio.sleep(delay)
+        try:
+            while True:
+                reader = await self._keep_up(self._open())
+                # A connection that brought nothing is as good as none: the pause grows on.
+                attempt = 0 if reader.received else attempt + 1
+                delay = full_jitter(
+                    attempt,
+                    self.settings.first_delay_seconds,
+                    self.settings.max_delay_seconds,
+                    self.surroundings.random,
+                )
+                self._log("connection lost", reason=reader.reason, retry_s=delay)
+                await asyncio.sleep(delay)
+        finally:
+            for reader in list(self._readers):
+                await reader.stop()
 
-    async def _read_one_connection(self) -> int:
-        settings = self._settings
-        received = 0
-        async with connect(
-            self.subscription.url,
-            open_timeout=settings.open_timeout_seconds,
-            ping_interval=settings.ping_interval_seconds,
-            ping_timeout=settings.ping_timeout_seconds,
-            close_timeout=1.0,
-            compression=None,
-            max_queue=settings.read_ahead_frames,
-            max_size=settings.max_frame_bytes,
-        ) as socket:
-            conn_id = self._surroundings.next_conn_id()
-            self.connects += 1
-            group, symbols = self.subscription.group, self.subscription.symbols
-            queue, wall_ns = self._queue, self._surroundings.wall_ns
-            await queue.put(Frame(group, conn_id, wall_ns(), None, symbols))
+    def _open(self) -> _Reader:
+        reader = _Reader(self, self.surroundings.next_conn_id())
+        self._readers.add(reader)
+        return reader
+
+    async def _ended(self, reader: _Reader, news: News) -> None:
+        """Put the end of a connection into its place behind its last frame."""
+        await reader.stop()
+        self._readers.discard(reader)
+        if reader.opened.is_set():
+            frame = Frame(self, reader.conn_id, self.surroundings.wall_ns(), news)
+            await self.queue.put(frame)
+
+    async def _keep_up(self, reader: _Reader) -> _Reader:
+        """Rotate as often as it is due, until there is no connection; gives the last one."""
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._lifetime()
+        while True:
+            self._reconnect.clear()
+            asked = asyncio.create_task(self._reconnect.wait())
             try:
-                while True:
-                    raw = await socket.recv(decode=False)
-                    frame = Frame(group, conn_id, wall_ns(), raw, symbols)
-                    if queue.full():
-                        await queue.put(frame)
-                    else:
-                        queue.put_nowait(frame)
-                    received += 1
-            except WebSocketException as exc:
-                if not received:
-                    raise
-                log.info("stream ended", extra={"fields": {"group": group, "reason": str(exc)}})
-                return received
+                await asyncio.wait(
+                    {reader.task, asked},
+                    timeout=max(0.0, due - loop.time()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                asked.cancel()
+            if reader.task.done() or self._reconnect.is_set():
+                await self._ended(reader, News.LOST)
+                return reader
+            successor = await self._rotate(reader)
+            if successor is reader:
+                self.failed_rotations += 1
+                due = loop.time() + settings.rotate_retry_seconds
+            else:
+                due = loop.time() + self._lifetime()
+            reader = successor
+
+    def _lifetime(self) -> float:
+        settings = self.settings
+        sooner = settings.rotate_jitter_ratio * self.surroundings.random()
+        return settings.rotate_after_seconds * (1 - sooner)
+
+    async def _rotate(self, old: _Reader) -> _Reader:
+        """Open a successor beside the old connection; gives the one to go on with."""
+        new = self._open()
+        opening = asyncio.create_task(new.opened.wait())
+        both = {old.task, new.task}
+        await asyncio.wait({*both, opening}, return_when=asyncio.FIRST_COMPLETED)
+        opening.cancel()
+        is_serving = False
+        if not new.task.done():
+            overlap = self.settings.overlap_seconds
+            await asyncio.wait(both, timeout=overlap, return_when=asyncio.FIRST_COMPLETED)
+            # A symbol that is quiet may have spoken just now, on one of the two.
+            is_serving = await self._becomes_serving(new, old, overlap)
+        if old.task.done():  # whatever the new one is, there is no other
+            self._log("connection lost while its successor took over", reason=old.reason)
+            await self._ended(old, News.LOST)
+            return new
+        if is_serving:
+            await self._ended(old, News.RETIRED)
+            self.rotations += 1
+            return new
+        reason = new.reason if new.task.done() else "it does not deliver what the old one does"
+        await self._ended(new, News.LOST)
+        self._log("rotation failed, the old connection stays", reason=reason)
+        return old
+
+    async def _becomes_serving(self, new: _Reader, old: _Reader, patience: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while not self.handover.is_served_by(new.conn_id):
+                    if new.task.done() or old.task.done():
+                        return False
+                    await asyncio.sleep(min(0.1, patience / 10))
+        return not new.task.done() and self.handover.is_served_by(new.conn_id)
+
+    def _log(self, event: str, **fields: object) -> None:
+        log.warning(event, extra={"fields": {"group": self.subscription.group, **fields}})

@@ -7,7 +7,7 @@ a rule must be able to tell silence from health.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Final
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from signalcanary.contract import MetricLabel, WorkloadConfig
+from signalcanary_workloads.harvest.feed import Feed, Group
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.store import Kind
 
@@ -55,12 +56,14 @@ class HarvestCollector(Collector):
         config: WorkloadConfig,
         pipelines: Mapping[str, SymbolPipeline],
         counts: RuntimeCounts,
+        feeds: Sequence[Feed],
         queue_depth: Callable[[], int],
     ) -> None:
         self._base = [config.namespace, config.name, config.track.value, config.revision]
         self._trade_stream = config.source.trade_stream
         self._pipelines = pipelines
         self._counts = counts
+        self._feeds = feeds
         self._queue_depth = queue_depth
 
     def describe(self) -> Iterable[Metric]:
@@ -86,11 +89,24 @@ class HarvestCollector(Collector):
             errors.add_metric([*self._base, reason], n)
         yield errors
         again = self._counter(
-            "harvest_reconnects", "Connections made after the first one.", "endpoint"
+            "harvest_reconnects", "Connections made after there was none.", "endpoint"
         )
         for group, n in self._counts.reconnects.items():
             again.add_metric([*self._base, group], n)
         yield again
+        rotations = self._counter(
+            "harvest_rotations",
+            "Connections replaced before the exchange closes them, by what came of it.",
+            "endpoint",
+            "result",
+        )
+        for endpoint in Group:
+            feeds = [feed for feed in self._feeds if feed.subscription.group is endpoint]
+            done = sum(feed.rotations for feed in feeds)
+            failed = sum(feed.failed_rotations for feed in feeds)
+            rotations.add_metric([*self._base, endpoint, "done"], done)
+            rotations.add_metric([*self._base, endpoint, "failed"], failed)
+        yield rotations
         depth = self._gauge("harvest_queue_frames", "Frames received and not yet processed.")
         depth.add_metric(self._base, self._queue_depth())
         yield depth

@@ -124,7 +124,7 @@ class SymbolPipeline:
         """Memory that uncommitted rows take."""
         return sum(columns.nbytes for columns in self._columns.values())
 
-    def on_book_opened(self) -> None:
+    def on_book_gap(self) -> None:
         """The book stream begins anew: what happened since its last quote is not known."""
         if self._grid.max_ts is None:
             return

@@ -69,6 +69,11 @@ class BookTicker(
     ts: Millis
     event_ms: Millis
 
+    @property
+    def id(self) -> int:
+        """Grows with each message of the stream."""
+        return self.update_id
+
 
 # {"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1723161256322,"s":"BTCUSDT",
 #  "a":2254631234,"p":"61800.30","q":"0.006","nq":"0.006","f":5266583935,"l":5266583935,
@@ -103,6 +108,11 @@ class AggTrade(
     is_buyer_maker: bool
     event_ms: Millis | None = None  # always there on the stream, never over REST
     nq: Decimal | None = None
+
+    @property
+    def id(self) -> int:
+        """Grows by one with each message of the stream."""
+        return self.trade_id
 
     @property
     def is_market(self) -> bool:
@@ -140,6 +150,11 @@ class RawTrade(
     execution: str = MARKET
     event_ms: Millis | None = None
     nq: Decimal | None = None
+
+    @property
+    def id(self) -> int:
+        """Grows by one with each message of the stream."""
+        return self.trade_id
 
     @property
     def first_id(self) -> int:

@@ -1,0 +1,175 @@
+"""Connections are replaced before the exchange closes them, and nobody can tell from the data."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from signalcanary.contract import DataSource
+from signalcanary_workloads.exchange.hub import Ended
+from signalcanary_workloads.exchange.server import (
+    ExchangeConfig,
+    RunningExchange,
+    Synthetic,
+    running_exchange,
+)
+from signalcanary_workloads.exchange.websocket import ConnectionLimits
+from signalcanary_workloads.harvest.feed import FeedSettings
+from signalcanary_workloads.store import Kind
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+
+
+def source_of(exchange: RunningExchange) -> DataSource:
+    return DataSource(
+        public_url=exchange.public_url,
+        market_url=exchange.market_url,
+        rest_url=exchange.rest_url,
+    )
+
+
+def rotating(kit: Any, **changes: float) -> Any:
+    """Seconds in place of hours."""
+    feed = FeedSettings(
+        first_delay_seconds=0.01,
+        rotate_after_seconds=0.6,
+        rotate_jitter_ratio=0.5,
+        rotate_retry_seconds=0.1,
+        overlap_seconds=0.2,
+    )
+    return dataclasses.replace(kit.quick, feed=dataclasses.replace(feed, **changes))
+
+
+async def test_rotations_lose_repeat_and_reset_nothing(tmp_path: Path, kit: Any) -> None:
+    # The day of this exchange has 2 s: whoever does not rotate is closed.
+    config = ExchangeConfig(
+        mode=Synthetic(SYMBOLS, seed=3, start_ms=kit.start_ms),
+        speed=60.0,
+        limits=ConnectionLimits(max_age_seconds=2.0),
+    )
+    now = asyncio.get_running_loop().time
+    begun = now()
+    async with (
+        running_exchange(config) as exchange,
+        kit.witnessing(exchange, SYMBOLS) as witness,
+        kit.running_harvest(
+            kit.make_config(tmp_path, source_of(exchange), SYMBOLS), rotating(kit)
+        ) as harvest,
+    ):
+        await kit.wait_until(
+            lambda: now() - begun > 2.2 and all(feed.rotations >= 3 for feed in harvest.feeds),
+            "three rotations each, and a day",
+        )
+        # An accident of the machine may cost a connection; then nothing is proved here.
+        ended = exchange.engine.hub.disconnects
+        assert not ended.keys() & {Ended.MAX_AGE, Ended.SLOW_CONSUMER}
+        for pipeline in harvest.pipelines.values():
+            assert pipeline.grid.gap_epoch == 0
+            assert pipeline.counts.backfilled == 0
+            assert pipeline.counts.stale_quotes > 0, "both connections were read"
+        assert harvest.counts.reconnects == {}
+    for symbol in SYMBOLS:
+        assert [gap for entry in kit.read_entries(tmp_path, symbol) for gap in entry.gaps] == []
+        for kind, stream, key in (
+            (Kind.BBO, "bookTicker", "u"),
+            (Kind.TRADE, "aggTrade", "a"),
+        ):
+            rows = kit.read_rows(tmp_path, kind, symbol)
+            ids = rows.column(0).to_pylist()
+            sent = [frame[key] for frame in witness.of(stream, symbol)]
+            first = sent.index(ids[0])
+            assert ids == sent[first : first + len(ids)]
+            assert len(set(rows.column("conn_id").to_pylist())) >= 3
+
+
+async def test_a_successor_that_cannot_be_had_is_tried_again_and_the_old_one_stays(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    async with kit.running_harvest(config, rotating(kit, rotate_after_seconds=0.3)) as harvest:
+        await exchange.connected()
+        exchange.refuses = True
+        first = set(exchange.sockets)
+        exchange.quote(kit.start_ms)
+        await kit.wait_until(
+            lambda: all(feed.failed_rotations >= 2 for feed in harvest.feeds), "failures"
+        )
+        assert set(exchange.sockets) == first
+        exchange.quote(kit.start_ms + 1)
+        exchange.refuses = False
+        await kit.wait_until(lambda: all(feed.rotations for feed in harvest.feeds), "rotations")
+        exchange.quote(kit.start_ms + 2)
+        pipeline = harvest.pipelines["BTCUSDT"]
+        await kit.wait_until(lambda: pipeline.counts.quotes >= 3, "three quotes")
+        assert pipeline.grid.gap_epoch == 0
+        assert harvest.counts.reconnects == {}
+    assert kit.read_rows(tmp_path, Kind.BBO).column("update_id").to_pylist() == [1, 2, 3]
+
+
+async def test_a_successor_that_is_open_and_silent_does_not_take_over(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    settings = rotating(kit, rotate_after_seconds=0.3, rotate_jitter_ratio=0.0)
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+        exchange.deaf_to_new = True
+        number = 0
+        while book.failed_rotations < 2:
+            exchange.quote(kit.start_ms + number)
+            number += 1
+            await asyncio.sleep(0.01)
+        assert book.rotations == 0
+        pipeline = harvest.pipelines["BTCUSDT"]
+        await kit.wait_until(lambda: pipeline.counts.quotes == number, "the quotes")
+        assert pipeline.grid.gap_epoch == 0
+    ids = kit.read_rows(tmp_path, Kind.BBO).column("update_id").to_pylist()
+    assert ids == list(range(1, number + 1))
+
+
+async def test_a_surprise_end_before_the_hand_over_is_a_gap_of_the_book(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    settings = rotating(kit, rotate_after_seconds=0.2, overlap_seconds=30.0)
+    stream = "btcusdt@bookTicker"
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        (first,) = exchange.listeners(stream)
+        exchange.quote(kit.start_ms)
+        await kit.wait_until(lambda: len(exchange.listeners(stream)) == 2, "the successor")
+        pipeline = harvest.pipelines["BTCUSDT"]
+        await kit.wait_until(lambda: pipeline.counts.quotes == 1, "a quote")
+        first.transport.abort()
+        await kit.wait_until(lambda: pipeline.grid.gap_epoch == 1, "the gap")
+        exchange.quote(kit.start_ms + 700)
+        await kit.wait_until(lambda: pipeline.counts.quotes == 2, "a quote")
+        assert harvest.counts.reconnects == {}, "the successor was there already"
+    gaps = [gap for entry in kit.read_entries(tmp_path) for gap in entry.gaps]
+    assert [(gap.stream, gap.end - gap.start, gap.recovered) for gap in gaps] == [
+        ("bookTicker", 700, False)
+    ]
+
+
+async def test_a_surprise_end_after_the_hand_over_costs_nothing(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    settings = rotating(kit, rotate_after_seconds=0.2, overlap_seconds=30.0)
+    stream = "btcusdt@bookTicker"
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        (first,) = exchange.listeners(stream)
+        await kit.wait_until(lambda: len(exchange.listeners(stream)) == 2, "the successor")
+        exchange.quote(kit.start_ms)
+        pipeline = harvest.pipelines["BTCUSDT"]
+        await kit.wait_until(lambda: pipeline.counts.stale_quotes == 1, "a quote, by both")
+        first.transport.abort()
+        await kit.wait_until(lambda: len(exchange.listeners(stream)) == 1, "the end")
+        exchange.quote(kit.start_ms + 700)
+        await kit.wait_until(lambda: pipeline.counts.quotes == 3, "a quote")
+        assert pipeline.grid.gap_epoch == 0
+    assert [gap for entry in kit.read_entries(tmp_path) for gap in entry.gaps] == []
