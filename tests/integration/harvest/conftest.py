@@ -53,6 +53,7 @@ class MiniExchange:
     history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     rest_requests: list[int] = field(default_factory=list)
     rest_fails: bool = False
+    rest_wants_key: bool = False
     refuses: bool = False
     deaf_to_new: bool = False
     """New connections are accepted, and nothing is sent to them."""
@@ -70,6 +71,9 @@ class MiniExchange:
         self.rest_requests.append(first)
         if self.rest_fails:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "down\n")
+        if self.rest_wants_key:
+            body = '{"code":-2014,"msg":"API-key format invalid."}'
+            return connection.respond(HTTPStatus.UNAUTHORIZED, body)
         known = self.history.get(query["symbol"][0], {})
         ids = sorted(n for n in known if n >= first)[:limit]
         body = json.dumps(

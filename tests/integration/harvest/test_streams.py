@@ -60,7 +60,7 @@ async def test_a_hole_that_rest_cannot_fill_is_a_gap_and_the_rest_is_kept(
             lambda: harvest.pipelines["BTCUSDT"].counts.ordered == 4, "the hole is given up"
         )
         assert harvest.pipelines["BTCUSDT"].sequencer.lost == 2
-        assert harvest.counts.symbols["BTCUSDT"].backfill_errors == 3
+        assert harvest.counts.symbols["BTCUSDT"].backfill_errors == {"status": 3}
     assert ids_of(kit, tmp_path) == [1, 2, 5, 6]
     assert gaps_of(kit, tmp_path) == [("aggTrade", "missed", False)]
 
@@ -145,7 +145,12 @@ async def test_broken_frames_are_counted_and_a_broken_trade_is_fetched_again(
         await kit.wait_until(
             lambda: harvest.pipelines["BTCUSDT"].counts.ordered == 3, "three trades"
         )
-        assert harvest.counts.parse_errors == {"malformed": 1, "field": 2, "unknown_event": 1}
+        assert harvest.counts.parse_errors == {
+            ("malformed", ""): 1,
+            ("field", "data"): 1,
+            ("field", "aggTrade.p"): 1,
+            ("unknown_event", ""): 1,
+        }
     assert ids_of(kit, tmp_path) == [1, 2, 3]
 
 

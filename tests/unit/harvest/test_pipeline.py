@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -159,3 +160,43 @@ def test_the_quality_of_the_cvd_is_that_of_the_last_300_s() -> None:
     assert quality.floor_hit_ratio == pytest.approx(np.mean([r["floor_hit"] for r in recent]))
     share = np.mean([abs(r["z_cvd"]) > 2 for r in recent])
     assert quality.tail2_percent == pytest.approx(share * 100)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(-(10**18), 10**18), min_size=1, max_size=9))
+def test_no_feature_depends_on_the_wall_clock(
+    uninterrupted: dict[Kind, pa.Table], recv_ns: list[int]
+) -> None:
+    pipeline = fresh()
+    for n, message in enumerate(MARKET):
+        at = recv_ns[n % len(recv_ns)]
+        if isinstance(message, BookTicker):
+            pipeline.on_quote(message, at, 1)
+        else:
+            pipeline.on_trade(Arrival(message, at, "ws", 1))
+    rows = tables(pipeline.cut())
+    for kind in HARVESTED:
+        columns = [name for name in rows[kind].column_names if name != "recv_ns"]
+        assert rows[kind].select(columns).equals(uninterrupted[kind].select(columns)), kind
+
+
+def test_a_trade_behind_the_watermark_is_counted_and_kept_once() -> None:
+    pipeline = fresh()
+    trades = [m for m in MARKET if isinstance(m, AggTrade)]
+    feed(pipeline, [trades[0], trades[1], *(m for m in MARKET[:200] if isinstance(m, BookTicker))])
+    assert pipeline.counts.late_trades == 0
+    feed(pipeline, [trades[2], trades[2]])
+    assert pipeline.counts.late_trades == 1
+    ids = tables(pipeline.cut())[Kind.TRADE].column("trade_id").to_pylist()
+    assert ids == [1, 2, 3]
+
+
+def test_quotes_with_old_ids_and_newer_times_are_no_repetition() -> None:
+    pipeline = fresh()
+    quotes = [m for m in MARKET if isinstance(m, BookTicker)]
+    feed(pipeline, [*quotes[:50], quotes[10]])
+    assert (pipeline.counts.stale_quotes, pipeline.counts.regressed_quotes) == (1, 0)
+    feed(pipeline, [msgspec.structs.replace(q, update_id=0) for q in quotes[50:80]])
+    assert pipeline.counts.regressed_quotes_run == pipeline.counts.regressed_quotes == 30
+    feed(pipeline, quotes[50:51])
+    assert pipeline.counts.regressed_quotes_run == 0

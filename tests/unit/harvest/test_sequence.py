@@ -94,3 +94,13 @@ def test_giving_up_at_any_time_keeps_the_order_and_counts_the_lost(
         released += ids(sequencer.give_up())
     assert released == sorted(set(released))
     assert sequencer.next_id == len(released) + sequencer.lost
+
+
+def test_old_ids_with_newer_times_are_no_repetition() -> None:
+    sequencer = TradeSequencer("aggTrade", next_id=100, last_ts=50)
+    sequencer.offer(arrival(4))  # of time 40: a repetition
+    for trade_id in (6, 7, 8):
+        sequencer.offer(arrival(trade_id))
+    assert (sequencer.duplicates, sequencer.regressed, sequencer.regressed_run) == (4, 3, 3)
+    sequencer.offer(arrival(100))
+    assert (sequencer.regressed, sequencer.regressed_run) == (3, 0)

@@ -74,6 +74,7 @@ def test_a_missing_field_is_a_counted_error(data: dict[str, Any], field: str) ->
     with pytest.raises(WireError) as caught:
         parse_frame(frame({k: v for k, v in data.items() if k != field}))
     assert caught.value.reason == "field"
+    assert caught.value.field == f"{data['e']}.{field}", "the field has its name"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,21 @@ def test_what_cannot_be_used_has_a_reason(raw: bytes, reason: str) -> None:
     with pytest.raises(WireError) as caught:
         parse_frame(raw)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({**BOOK, "b": "NaN"}, "bookTicker.b"),
+        ({**BOOK, "T": None}, "bookTicker.T"),
+        ({**AGG, "m": [True]}, "aggTrade.m"),
+        ({"e": "depthUpdate"}, ""),
+    ],
+)
+def test_a_wrong_field_has_its_name_too(data: dict[str, Any], field: str) -> None:
+    with pytest.raises(WireError) as caught:
+        parse_frame(frame(data))
+    assert caught.value.field == field
 
 
 @settings(deadline=None)

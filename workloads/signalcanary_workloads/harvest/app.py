@@ -14,34 +14,36 @@ import itertools
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
 from signalcanary.contract import WorkloadConfig
+from signalcanary_workloads.harvest.backfill import Backfills
 from signalcanary_workloads.harvest.feed import (
-    MAX_STREAMS,
     Feed,
     Frame,
     Group,
     News,
     Received,
-    Subscription,
     Surroundings,
-    full_jitter,
-    stream_url,
+    plan_subscriptions,
 )
 from signalcanary_workloads.harvest.handover import Released
 from signalcanary_workloads.harvest.metrics import HarvestCollector, RuntimeCounts, SymbolCounts
-from signalcanary_workloads.harvest.pipeline import BOOK_STREAM, SymbolPipeline
-from signalcanary_workloads.harvest.rest import RestError, TradeHistory
-from signalcanary_workloads.harvest.sequence import REST_CONNECTION, Arrival
+from signalcanary_workloads.harvest.pipeline import SymbolPipeline
+from signalcanary_workloads.harvest.rest import TradeHistory
+from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.settings import Settings
 from signalcanary_workloads.harvest.sink import CommitFailed, ResumeFailed, SymbolSink
+from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import BookTicker, WireError, parse_frame
 from signalcanary_workloads.serving import Health, serve
 
 log = logging.getLogger(__name__)
+
+NS: Final = 1_000_000
+"""A millisecond."""
 
 
 class HarvestError(Exception):
@@ -74,10 +76,13 @@ class Harvest:
         self.feeds = self._make_feeds(symbols)
         self._silent = {(symbol, group) for symbol in symbols for group in Group}
         self._opened: set[Feed] = set()
-        self._backfills: dict[str, asyncio.Task[None]] = {}
         self._history = TradeHistory(
             config.source.rest_url, config.source.trade_stream, settings.rest
         )
+        self._backfills = Backfills(
+            self._history, self.pipelines, self.counts.symbols, settings, self._fail
+        )
+        self.watch = Watch(self.feeds, self.pipelines, settings)
         self._commit_now = asyncio.Event()
         self._committed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -108,7 +113,7 @@ class Harvest:
     def collector(self) -> HarvestCollector:
         """The process's metrics."""
         return HarvestCollector(
-            self._config, self.pipelines, self.counts, self.feeds, self._queue.qsize
+            self._config, self.pipelines, self.counts, self.feeds, self.watch, self._queue.qsize
         )
 
     def close(self) -> None:
@@ -118,23 +123,13 @@ class Harvest:
         self._sinks = {}
 
     def _make_feeds(self, symbols: tuple[str, ...]) -> list[Feed]:
-        settings, source = self._settings, self._config.source
+        settings = self._settings
         # Connection ids grow over restarts too, so a row says which connection it came by.
         ids = itertools.count(settings.wall_ns() // 1_000_000)
         around = Surroundings(settings.random, settings.wall_ns, lambda: next(ids))
-        endpoints = (
-            (Group.BOOK, source.public_url, BOOK_STREAM),
-            (Group.TRADES, source.market_url, source.trade_stream),
-        )
         return [
-            Feed(
-                Subscription(group, stream, stream_url(base_url, part, stream), part),
-                self._queue,
-                settings.feed,
-                around,
-            )
-            for group, base_url, stream in endpoints
-            for part in (symbols[i : i + MAX_STREAMS] for i in range(0, len(symbols), MAX_STREAMS))
+            Feed(subscription, self._queue, settings.feed, around)
+            for subscription in plan_subscriptions(self._config.source, symbols)
         ]
 
     # ------------------------------------------------------------------ running
@@ -160,7 +155,7 @@ class Harvest:
                 # restart goes on from the last entry, and REST gives the trades again.
                 for finished in done:
                     finished.result()
-                await _cancel(*readers, processing, *self._backfills.values())
+                await _cancel(*readers, processing, *self._backfills.tasks)
                 self._drain()
                 self._stopping.set()
                 self._commit_now.set()
@@ -168,14 +163,18 @@ class Harvest:
                 for symbol in self.pipelines:
                     await self._commit(symbol)
             finally:
-                await _cancel(*readers, processing, committing, stopped, *self._backfills.values())
+                await _cancel(*readers, processing, committing, stopped, *self._backfills.tasks)
                 self._failure.cancel()
 
     async def _tick(self) -> None:
         """Sends a beat through the processing loop: an idle market is not a hung process."""
         while True:
             await self._queue.put(None)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self._settings.tick_seconds)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
 
     # ------------------------------------------------------------------ frames
 
@@ -185,6 +184,7 @@ class Harvest:
             frame = await self._queue.get()
             if frame is None:
                 self.health.heartbeat()
+                self.watch.look()
                 continue
             self._handle(frame)
             handled += 1
@@ -219,11 +219,11 @@ class Harvest:
         try:
             message = parse_frame(raw)
         except WireError as exc:
-            self._count_parse_error(exc.reason)
+            self._count_parse_error(exc.reason, exc.field, exc.detail)
             return
         symbol = message.symbol
         if symbol not in self.pipelines:
-            self._count_parse_error("unknown_symbol")
+            self._count_parse_error("unknown_symbol", "", symbol)
             return
         received = Received(message, recv_ns, conn_id)
         if feed.handover.waiting:
@@ -236,17 +236,22 @@ class Harvest:
     def _take(self, received: Received) -> None:
         message, recv_ns, conn_id = received
         pipeline = self.pipelines[message.symbol]
+        if message.event_ms is not None:
+            offset, ahead_ns = self.watch.offsets[message.symbol], recv_ns - message.event_ms * NS
+            if ahead_ns < offset.least_ns:
+                offset.least_ns = ahead_ns
         if isinstance(message, BookTicker):
             pipeline.on_quote(message, recv_ns, conn_id)
             return
         pipeline.on_trade(Arrival(message, recv_ns, "ws", conn_id))
         if pipeline.hole is not None:
-            self._start_backfill(message.symbol)
+            self._backfills.start(message.symbol)
 
     def _on_news(self, feed: Feed, conn_id: int, news: News) -> None:
         if news is not News.OPENED:
             self._release(feed, feed.handover.closed(conn_id, news is News.RETIRED))
             return
+        self.watch.opened(feed)
         uncovered = feed.handover.opened(conn_id)
         if uncovered and feed in self._opened:
             again, group = self.counts.reconnects, feed.subscription.group
@@ -261,76 +266,17 @@ class Harvest:
         for received in released.messages:
             self._take(received)
 
-    def _count_parse_error(self, reason: str) -> None:
-        errors = self.counts.parse_errors
-        errors[reason] = errors.get(reason, 0) + 1
+    def _count_parse_error(self, reason: str, field: str, detail: str) -> None:
+        errors, key = self.counts.parse_errors, (reason, field)
+        if key not in errors:  # the rest is in the counter
+            fields = {"reason": reason, "field": field, "detail": detail}
+            log.warning("a frame cannot be used", extra={"fields": fields})
+        errors[key] = errors.get(key, 0) + 1
 
     def _note_delivery(self, symbol: str, group: Group) -> None:
         self._silent.discard((symbol, group))
         waiting = ", ".join(f"{name} {group}" for name, group in sorted(self._silent))
         self.health.set_ready(not self._silent, f"waiting for {waiting}" if waiting else "")
-
-    # ------------------------------------------------------------------ missing trades
-
-    def _start_backfill(self, symbol: str) -> None:
-        running = self._backfills.get(symbol)
-        if running is not None and not running.done():
-            return
-        task = self._backfills[symbol] = asyncio.create_task(self._backfill(symbol))
-        task.add_done_callback(self._on_backfill_done)
-
-    def _on_backfill_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failure is None or self._failure.done():
-            return
-        if (error := task.exception()) is not None:
-            self._failure.set_exception(error)
-
-    async def _backfill(self, symbol: str) -> None:
-        """Fetch what is missing, page by page, until nothing is, or give it up."""
-        pipeline, settings = self.pipelines[symbol], self._settings.rest
-        failures = 0
-        while (hole := pipeline.hole) is not None:
-            pause = 0.0
-            problem = "the exchange does not return the trades"
-            if hole.last - hole.first >= settings.max_hole_trades:
-                failures, problem = settings.attempts, "too many to fetch"
-            else:
-                try:
-                    page = await self._history.page(symbol, hole.first)
-                except RestError as exc:
-                    page, problem, pause = [], str(exc), exc.retry_after_seconds
-                    self.counts.symbols[symbol].backfill_errors += 1
-                now_ns = self._settings.wall_ns()
-                for trade in page:
-                    if trade.trade_id <= hole.last:
-                        pipeline.on_trade(Arrival(trade, now_ns, "rest", REST_CONNECTION))
-                left = pipeline.hole
-                if left is None or left.first > hole.first:
-                    failures = 0
-                    continue
-                failures += 1
-            if failures >= settings.attempts:
-                log.error(
-                    "trades given up",
-                    extra={
-                        "fields": {
-                            "symbol": symbol,
-                            "first_id": hole.first,
-                            "last_id": hole.last,
-                            "reason": problem,
-                        }
-                    },
-                )
-                pipeline.give_up_hole()
-                failures = 0
-                continue
-            delay = full_jitter(
-                failures - 1,
-                settings.first_delay_seconds,
-                settings.max_delay_seconds,
-                self._settings.random,
-            )
-            await asyncio.sleep(max(delay, pause))
 
     # ------------------------------------------------------------------ commits
 

@@ -22,8 +22,9 @@ from typing import Final, NamedTuple
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from signalcanary.contract import DataSource
 from signalcanary_workloads.harvest.handover import Handover
-from signalcanary_workloads.harvest.wire import Message
+from signalcanary_workloads.harvest.wire import BOOK_STREAM, Message
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,19 @@ class Subscription:
     stream: str
     url: str
     symbols: tuple[str, ...]
+
+
+def plan_subscriptions(source: DataSource, symbols: Sequence[str]) -> list[Subscription]:
+    """The connections that carry the book and the trades of all symbols, within the limit."""
+    parts = [tuple(symbols[i : i + MAX_STREAMS]) for i in range(0, len(symbols), MAX_STREAMS)]
+    return [
+        Subscription(group, stream, stream_url(base_url, part, stream), part)
+        for group, base_url, stream in (
+            (Group.BOOK, source.public_url, BOOK_STREAM),
+            (Group.TRADES, source.market_url, source.trade_stream),
+        )
+        for part in parts
+    ]
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class Handover(Generic[T]):
         self.waiting: dict[str, _Waiting[T]] = {}
         """Symbols not handed over yet. Empty, messages may be taken as they come."""
 
+    @property
+    def is_open(self) -> bool:
+        """Is there a connection?"""
+        return bool(self._live)
+
     def is_served_by(self, conn_id: int) -> bool:
         """Has this connection, the newer one, brought something of every symbol that the
         older one brought something of?"""

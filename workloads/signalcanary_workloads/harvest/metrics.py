@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector
 from signalcanary.contract import MetricLabel, WorkloadConfig
 from signalcanary_workloads.harvest.feed import Feed, Group
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
+from signalcanary_workloads.harvest.watch import Watch
+from signalcanary_workloads.harvest.wire import BOOK_STREAM
 from signalcanary_workloads.store import Kind
 
 _COMMON: Final = (
@@ -36,7 +38,7 @@ class SymbolCounts:
     last_commit_seconds: float | None = None
     commit_errors: dict[str, int] = field(default_factory=dict)
     rows: dict[Kind, int] = field(default_factory=dict)
-    backfill_errors: int = 0
+    backfill_errors: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,7 +46,8 @@ class RuntimeCounts:
     """What the runtime knows of all symbols together."""
 
     symbols: dict[str, SymbolCounts]
-    parse_errors: dict[str, int] = field(default_factory=dict)
+    parse_errors: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By reason and field."""
     reconnects: dict[str, int] = field(default_factory=dict)
 
 
@@ -57,6 +60,7 @@ class HarvestCollector(Collector):
         pipelines: Mapping[str, SymbolPipeline],
         counts: RuntimeCounts,
         feeds: Sequence[Feed],
+        watch: Watch,
         queue_depth: Callable[[], int],
     ) -> None:
         self._base = [config.namespace, config.name, config.track.value, config.revision]
@@ -64,6 +68,7 @@ class HarvestCollector(Collector):
         self._pipelines = pipelines
         self._counts = counts
         self._feeds = feeds
+        self._watch = watch
         self._queue_depth = queue_depth
 
     def describe(self) -> Iterable[Metric]:
@@ -84,9 +89,11 @@ class HarvestCollector(Collector):
         return GaugeMetricFamily(name, text, labels=[*_COMMON, *labels])
 
     def _of_process(self) -> Iterator[Metric]:
-        errors = self._counter("harvest_parse_errors", "Frames that could not be used.", "reason")
-        for reason, n in self._counts.parse_errors.items():
-            errors.add_metric([*self._base, reason], n)
+        errors = self._counter(
+            "harvest_parse_errors", "Frames that could not be used.", "reason", "field"
+        )
+        for (reason, wire_field), n in self._counts.parse_errors.items():
+            errors.add_metric([*self._base, reason, wire_field], n)
         yield errors
         again = self._counter(
             "harvest_reconnects", "Connections made after there was none.", "endpoint"
@@ -107,6 +114,17 @@ class HarvestCollector(Collector):
             rotations.add_metric([*self._base, endpoint, "done"], done)
             rotations.add_metric([*self._base, endpoint, "failed"], failed)
         yield rotations
+        forced = self._counter(
+            "harvest_forced_reconnects", "Connections given up as all was silent.", "endpoint"
+        )
+        for endpoint, n in self._watch.forced_reconnects.items():
+            forced.add_metric([*self._base, endpoint], n)
+        yield forced
+        steps = self._counter(
+            "harvest_clock_steps", "Jumps of the wall clock by more than 1 s, either way."
+        )
+        steps.add_metric(self._base, self._watch.clock.steps)
+        yield steps
         depth = self._gauge("harvest_queue_frames", "Frames received and not yet processed.")
         depth.add_metric(self._base, self._queue_depth())
         yield depth
@@ -122,13 +140,35 @@ class HarvestCollector(Collector):
         late = self._counter(
             "harvest_quotes_late", "Quotes after their second was closed; kept in bbo.", symbol
         )
+        late_trades = self._counter(
+            "harvest_trades_late", "Trades after their second was closed; kept.", symbol
+        )
+        regressed = self._counter(
+            "harvest_regressed_frames",
+            "Frames with old ids and newer times, dropped: the exchange began its ids anew.",
+            symbol,
+            "stream",
+        )
+        silent = self._gauge(
+            "harvest_stream_silent_seconds",
+            "Wall time since the last frame, or else since first subscribed.",
+            symbol,
+            "stream",
+        )
+        offset = self._gauge(
+            "harvest_clock_offset_seconds",
+            "Least receive − event time over 300 s: the clocks' difference and the way.",
+            symbol,
+        )
         duplicates = self._counter("harvest_trades_duplicate", "Trades dropped as known.", symbol)
         fetched = self._counter("harvest_trades_backfilled", "Trades fetched over REST.", symbol)
         lost = self._counter("harvest_trades_lost", "Trade ids given up.", symbol)
         deferred = self._counter(
             "harvest_trades_deferred", "Trades left to a later backfill: too many waited.", symbol
         )
-        failed = self._counter("harvest_backfill_errors", "REST requests that failed.", symbol)
+        failed = self._counter(
+            "harvest_backfill_errors", "REST requests that failed.", symbol, "reason"
+        )
         gaps = self._counter("harvest_gaps", "Gaps by stream.", symbol, "stream", "recovered")
         watermark = self._gauge(
             "harvest_watermark_seconds", "Event time up to which features are final.", symbol
@@ -136,7 +176,7 @@ class HarvestCollector(Collector):
         for name, pipeline in self._pipelines.items():
             labels = [*self._base, name]
             counts, sequencer = pipeline.counts, pipeline.sequencer
-            frames.add_metric([*labels, "bookTicker"], counts.quotes)
+            frames.add_metric([*labels, BOOK_STREAM], counts.quotes)
             frames.add_metric([*labels, self._trade_stream], counts.trades)
             stale.add_metric(labels, counts.stale_quotes)
             late.add_metric(labels, pipeline.grid.late_quotes)
@@ -144,7 +184,18 @@ class HarvestCollector(Collector):
             fetched.add_metric(labels, counts.backfilled)
             lost.add_metric(labels, sequencer.lost)
             deferred.add_metric(labels, sequencer.deferred)
-            failed.add_metric(labels, self._counts.symbols[name].backfill_errors)
+            for reason, n in self._counts.symbols[name].backfill_errors.items():
+                failed.add_metric([*labels, reason], n)
+            late_trades.add_metric(labels, counts.late_trades)
+            for group, stream, n in (
+                (Group.BOOK, BOOK_STREAM, counts.regressed_quotes),
+                (Group.TRADES, self._trade_stream, sequencer.regressed),
+            ):
+                regressed.add_metric([*labels, stream], n)
+                if (seconds := self._watch.silent_seconds(group, name)) is not None:
+                    silent.add_metric([*labels, stream], seconds)
+            if (ahead := self._watch.offsets[name].seconds) is not None:
+                offset.add_metric(labels, ahead)
             for (stream, recovered), n in counts.gaps.items():
                 gaps.add_metric([*labels, stream, str(recovered).lower()], n)
             if pipeline.grid.watermark_ms:
@@ -160,6 +211,10 @@ class HarvestCollector(Collector):
             failed,
             gaps,
             watermark,
+            late_trades,
+            regressed,
+            silent,
+            offset,
         )
 
     def _of_commits(self) -> Iterator[Metric]:

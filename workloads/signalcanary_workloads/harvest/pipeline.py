@@ -20,11 +20,10 @@ from signalcanary_workloads.harvest.columns import CODES, NULL_INT, Columns
 from signalcanary_workloads.harvest.cvd import CvdScore
 from signalcanary_workloads.harvest.features import Grid
 from signalcanary_workloads.harvest.sequence import Arrival, Hole, TradeSequencer
-from signalcanary_workloads.harvest.wire import BookTicker
+from signalcanary_workloads.harvest.wire import BOOK_STREAM, BookTicker
 from signalcanary_workloads.store import HARVESTED, Gap, Kind
 
 STATE_VERSION: Final = 1
-BOOK_STREAM: Final = "bookTicker"
 QUALITY_WINDOW_MS: Final = 300_000
 _SRC: Final = CODES["src"]
 _REGIME: Final = CODES["regime"]
@@ -62,8 +61,14 @@ class Counts:
 
     quotes: int = 0
     stale_quotes: int = 0
+    regressed_quotes: int = 0
+    """Of these, those with a newer time: no repetition, but ids that began anew."""
+    regressed_quotes_run: int = 0
+    """Of these, those since the last quote that was kept."""
     trades: int = 0
     ordered: int = 0
+    late_trades: int = 0
+    """Released after their second was closed; kept all the same."""
     backfilled: int = 0
     gaps: dict[tuple[str, bool], int] = field(default_factory=dict)
 
@@ -137,7 +142,11 @@ class SymbolPipeline:
         self.counts.quotes += 1
         if quote.update_id <= self._last_update_id:
             self.counts.stale_quotes += 1
+            if quote.ts > (self._grid.max_ts or 0):
+                self.counts.regressed_quotes += 1
+                self.counts.regressed_quotes_run += 1
             return
+        self.counts.regressed_quotes_run = 0
         self._last_update_id = quote.update_id
         self._ingest += 1
         ingest = self._ingest
@@ -198,6 +207,8 @@ class SymbolPipeline:
         trade = arrival.trade
         self._ingest += 1
         self.counts.ordered += 1
+        if trade.ts <= self._grid.watermark_ms:
+            self.counts.late_trades += 1
         if arrival.src == "rest":
             self.counts.backfilled += 1
         self._columns[Kind.TRADE].append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from time import monotonic
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -23,14 +24,26 @@ from signalcanary_workloads.harvest.wire import (
 
 PAGE_ROWS: Final = 1000  # the exchange's limit
 _TOO_MANY: Final = {418, 429}
+_WANTS_KEY: Final = (b'"code":-2014', b'"code":-2015', b'"code": -2014', b'"code": -2015')
 _PATHS: Final = {"aggTrade": "/fapi/v1/aggTrades", "trade": "/fapi/v1/historicalTrades"}
+
+
+class RestReason(StrEnum):
+    """Why a request failed; a metric label."""
+
+    UNAUTHORIZED = "unauthorized"  # an API key is wanted
+    OVER_LIMIT = "over_limit"
+    STATUS = "status"
+    NETWORK = "network"
+    ANSWER = "answer"  # it cannot be read
 
 
 class RestError(Exception):
     """A request for trades failed. `retry_after_seconds`: how long the exchange wants quiet."""
 
-    def __init__(self, detail: str, retry_after_seconds: float = 0.0) -> None:
+    def __init__(self, reason: RestReason, detail: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(detail)
+        self.reason = reason
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -97,15 +110,18 @@ class TradeHistory:
                 if answer.status in _TOO_MANY:
                     wait = answer.headers.get("Retry-After", "")
                     seconds = float(wait) if wait.isdigit() else 30.0
-                    raise RestError(f"HTTP {answer.status}: over the request limit", seconds)
+                    detail = f"HTTP {answer.status}: over the request limit"
+                    raise RestError(RestReason.OVER_LIMIT, detail, seconds)
                 if answer.status != 200:
-                    raise RestError(f"HTTP {answer.status}: {body[:200]!r}")
+                    wants_key = answer.status == 401 or any(code in body for code in _WANTS_KEY)
+                    reason = RestReason.UNAUTHORIZED if wants_key else RestReason.STATUS
+                    raise RestError(reason, f"HTTP {answer.status}: {body[:200]!r}")
         except (aiohttp.ClientError, TimeoutError) as exc:
-            raise RestError(f"{type(exc).__name__}: {exc}") from exc
+            raise RestError(RestReason.NETWORK, f"{type(exc).__name__}: {exc}") from exc
         try:
             trades = self._parse(symbol, body)
         except WireError as exc:
-            raise RestError(str(exc)) from exc
+            raise RestError(RestReason.ANSWER, str(exc)) from exc
         return sorted(trades, key=lambda trade: trade.trade_id)
 
     async def _wait_for_token(self) -> None:

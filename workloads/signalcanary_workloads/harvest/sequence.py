@@ -48,6 +48,10 @@ class TradeSequencer:
         self.next_id = next_id
         """The id that is expected; `None`: whichever comes first."""
         self.duplicates = 0
+        self.regressed = 0
+        """Of these, those with a newer time: no repetition, but ids that began anew."""
+        self.regressed_run = 0
+        """Of these, those since the last trade that was kept."""
         self.deferred = 0
         """Trades turned away as too many waited. Not lost: they are the next hole."""
         self.lost = 0
@@ -76,11 +80,16 @@ class TradeSequencer:
         if self.next_id is None or (trade_id == self.next_id and not self._waiting):
             self._reason = "missed"
             self._last_ts = arrival.trade.ts
+            self.regressed_run = 0
             self.next_id = trade_id + 1
             return [arrival]
         if trade_id < self.next_id or trade_id in self._waiting:
             self.duplicates += 1
+            if trade_id < self.next_id and arrival.trade.ts > (self._last_ts or arrival.trade.ts):
+                self.regressed += 1
+                self.regressed_run += 1
             return []
+        self.regressed_run = 0
         if trade_id != self.next_id and len(self._waiting) >= self._limit:
             self.deferred += 1
             return []

@@ -6,12 +6,15 @@ One place, so that tests can be quick and a reader can see every limit at once.
 from __future__ import annotations
 
 import random as chance
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from time import time_ns
+from time import monotonic, time_ns
+from typing import Final
 
-from signalcanary_workloads.harvest.feed import FeedSettings
+from signalcanary_workloads.harvest.feed import FeedSettings, Group
 from signalcanary_workloads.harvest.rest import RestSettings
+
+SILENT_AFTER_SECONDS: Final = {Group.BOOK: 60.0, Group.TRADES: 300.0}
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,13 @@ class Settings:
     rest: RestSettings = field(default_factory=RestSettings)
     random: Callable[[], float] = chance.random
     wall_ns: Callable[[], int] = time_ns
+    monotonic: Callable[[], float] = monotonic
+    """Seconds; durations are measured with it, as the wall clock may be set."""
+    tick_seconds: float = 1.0
+    """How often silence, clocks and liveness are looked at."""
+    silent_after_seconds: Mapping[Group, float] = field(
+        default_factory=lambda: dict(SILENT_AFTER_SECONDS)
+    )
+    """Without a frame for this long a stream is reported, and a connection of which all are
+    silent made anew. A small perpetual's best quote moves many times a minute; minutes without
+    a trade are common there."""

@@ -7,6 +7,7 @@ NaN or an infinity is a `WireError` with a reason that can be counted, never a c
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -21,6 +22,7 @@ Id = Annotated[int, Meta(ge=0)]
 Millis = Annotated[int, Meta(ge=0, le=10**13)]
 
 MARKET: Final = "MARKET"
+BOOK_STREAM: Final = "bookTicker"
 
 
 class WireReason(StrEnum):
@@ -34,9 +36,12 @@ class WireReason(StrEnum):
 class WireError(Exception):
     """A frame or an answer that cannot be used."""
 
-    def __init__(self, reason: WireReason, detail: str) -> None:
+    def __init__(self, reason: WireReason, detail: str, field: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+        self.detail = detail
+        self.field = field
+        """The exchange's name of what is missing or wrong, as `event.field`, if known."""
 
 
 # {"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":5123107839020,"s":"BTCUSDT",
@@ -191,6 +196,9 @@ class _AnyCombined(msgspec.Struct):
 # strict=False: decimals come as strings.
 _decode_combined: Final = msgspec.json.Decoder(_Combined, strict=False).decode
 _decode_any: Final = msgspec.json.Decoder(_AnyCombined).decode
+# "Object missing required field `p` - at `$.data`", "Expected `float`, got `array` - at
+# `$.data.p`": only names that the structs above know can stand there.
+_FIELD: Final = re.compile(r"missing required field `(\w+)`|- at `\$[^`]*\.(\w+)`")
 _EVENTS: Final = frozenset({"bookTicker", "aggTrade", "trade"})
 
 
@@ -203,18 +211,22 @@ def parse_frame(raw: bytes | str) -> Message:
     try:
         return _decode_combined(raw).data
     except msgspec.ValidationError as exc:
-        raise WireError(_reason_of(raw), str(exc)) from exc
+        raise _explain(raw, str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise WireError(WireReason.MALFORMED, str(exc)) from exc
 
 
-def _reason_of(raw: bytes | str) -> WireReason:
+def _explain(raw: bytes | str, problem: str) -> WireError:
     """The cold path: is it a broken event, or one that nobody asked for (an ACK, a depth)?"""
+    match = _FIELD.search(problem)
+    field = "" if match is None else match[1] or match[2]
     try:
         event = _decode_any(raw).data.e
     except msgspec.DecodeError:
-        return WireReason.FIELD
-    return WireReason.FIELD if event in _EVENTS else WireReason.UNKNOWN_EVENT
+        return WireError(WireReason.FIELD, problem, field)
+    if event not in _EVENTS:
+        return WireError(WireReason.UNKNOWN_EVENT, problem)
+    return WireError(WireReason.FIELD, problem, f"{event}.{field}")
 
 
 # GET /fapi/v1/aggTrades?symbol=BTCUSDT&fromId=26129&limit=1000
