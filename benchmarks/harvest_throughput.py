@@ -20,6 +20,7 @@ from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.sink import SymbolSink
 from signalcanary_workloads.harvest.wire import BookTicker, parse_frame
+from signalcanary_workloads.store import open_storage
 
 SYMBOL = "BTCUSDT"
 START_MS = 1_723_161_256_000
@@ -59,7 +60,7 @@ def main() -> None:
     before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with tempfile.TemporaryDirectory() as folder:
         pipeline = SymbolPipeline(SYMBOL, SignalConfig(), "aggTrade")
-        sink = SymbolSink(Path(folder), SYMBOL)
+        sink = SymbolSink(open_storage(folder), SYMBOL)
         committing = 0.0
         begun = perf_counter()
         for n, raw in enumerate(frames, 1):

@@ -60,8 +60,9 @@ class Cluster:
             self.settings,
             kubectl=program or toolchain.kubectl_path(self.settings),
             helm=toolchain.go_build(self.settings, toolchain.HELM),
+            versitygw=toolchain.go_build(self.settings, toolchain.VERSITYGW),
         )
-        note(f"kubectl and helm are in {folder}")
+        note(f"kubectl, helm and versitygw are in {folder}")
 
     def up(self) -> None:
         begin = time.monotonic()

@@ -74,6 +74,8 @@ PROMETHEUS = Build(
     "github.com/prometheus/prometheus/cmd/prometheus",
     tags="remove_all_sd,enable_kubernetes_sd",
 )
+# In a module of its own: its dependencies would change those that the others are built with.
+VERSITYGW = Build("versitygw", "s3", "github.com/versity/versitygw/cmd/versitygw")
 
 
 def module_version(module: str, path: str) -> str:
@@ -138,12 +140,11 @@ def go_build(settings: Settings, build: Build) -> Path:
     return target
 
 
-def link_commands(settings: Settings, *, kubectl: Path | None, helm: Path) -> Path:
-    """Puts kubectl and helm where people and make find them: build/cluster/bin."""
+def link_commands(settings: Settings, **programs: Path) -> Path:
+    """Puts programs where people, make and tests find them: build/cluster/bin."""
     folder = settings.kubeconfig.parent / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    links = {"helm": helm, **({"kubectl": kubectl} if kubectl else {})}
-    for name, target in links.items():
+    for name, target in programs.items():
         link = folder / name
         if not link.is_symlink() or link.readlink() != target:
             link.unlink(missing_ok=True)

@@ -369,7 +369,10 @@ class WorkloadConfig(Model):
     shards: tuple[tuple[str, ...], ...] = Field(description="Symbols of each shard, by ordinal.")
     signal: SignalConfig
     source: DataSource
-    data_path: str = Field(description="Folder of this track and revision on the volume.")
+    data_path: str = Field(
+        description="Where the data of this track and revision lies: a folder, or a bucket's "
+        "s3://bucket/prefix, whose endpoint and credentials are in the standard AWS_… variables."
+    )
     commit_interval: PositiveDuration = Field(
         description="Longest time that a received row waits for its commit. Unit: wall clock."
     )

@@ -36,18 +36,17 @@ os.rename(path + ".part", path)
 # What the manifest says is there, read by the product's own reader inside the analysis pod.
 COUNT = """
 import json, sys
-from pathlib import Path
-from signalcanary_workloads.store import Kind, ManifestReader, read_part
-root, out = Path(sys.argv[1]), {}
+from signalcanary_workloads.store import Kind, ManifestReader, open_storage, read_part
+storage, out = open_storage(sys.argv[1]), {}
 for symbol in sys.argv[2].split(","):
     ids, cvd, gaps = [], None, 0
-    for entry in ManifestReader(root, symbol).poll(limit=100_000):
+    for entry in ManifestReader(storage, symbol).poll(limit=100_000):
         gaps += len(entry.gaps)
         for part in entry.parts:
             if part.kind is Kind.TRADE:
-                ids += read_part(root, part, ["trade_id"])["trade_id"].to_pylist()
+                ids += read_part(storage, part, ["trade_id"])["trade_id"].to_pylist()
             elif part.kind is Kind.CVD:
-                cvd = read_part(root, part, ["cvd"])["cvd"].to_pylist()[-1]
+                cvd = read_part(storage, part, ["cvd"])["cvd"].to_pylist()[-1]
     out[symbol] = {"ids": ids, "cvd": cvd, "gaps": gaps}
 print(json.dumps(out))
 """

@@ -21,9 +21,10 @@ from signalcanary_workloads.store import (
     MissingPart,
     Part,
     StoreError,
-    entry_path,
+    entry_key,
     read_part,
 )
+from signalcanary_workloads.store.volume import Volume
 
 
 def entry(seq: int, parts: tuple[Part, ...] = ()) -> Entry:
@@ -32,7 +33,7 @@ def entry(seq: int, parts: tuple[Part, ...] = ()) -> Entry:
 
 
 def put(data: Path, seq: int, content: bytes | None = None) -> None:
-    path = entry_path(data, "BTCUSDT", seq)
+    path = data / entry_key("BTCUSDT", seq)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(entry(seq).to_json() if content is None else content)
 
@@ -54,7 +55,7 @@ def put_part(data: Path) -> Part:
 def test_a_reader_gets_each_entry_once_in_order_and_goes_on_from_a_checkpoint(
     tmp_path: Path,
 ) -> None:
-    reader = ManifestReader(tmp_path, "BTCUSDT")
+    reader = ManifestReader(Volume(tmp_path), "BTCUSDT")
     assert reader.poll() == []
     for seq in range(5):
         put(tmp_path, seq)
@@ -63,7 +64,10 @@ def test_a_reader_gets_each_entry_once_in_order_and_goes_on_from_a_checkpoint(
     assert (reader.poll(), reader.next_seq) == ([], 5)
     put(tmp_path, 5)
     assert [e.seq for e in reader.poll()] == [5]
-    assert [e.seq for e in ManifestReader(tmp_path, "BTCUSDT", 4).poll()] == [4, 5]
+    assert [e.seq for e in ManifestReader(Volume(tmp_path), "BTCUSDT", 4).poll()] == [
+        4,
+        5,
+    ]
 
 
 def test_an_entry_that_cannot_be_read_stops_the_reader_behind_the_good_ones(
@@ -71,9 +75,9 @@ def test_an_entry_that_cannot_be_read_stops_the_reader_behind_the_good_ones(
 ) -> None:
     put(tmp_path, 0)
     put(tmp_path, 1, b'{"seq":1}')
-    reader = ManifestReader(tmp_path, "BTCUSDT")
+    reader = ManifestReader(Volume(tmp_path), "BTCUSDT")
     assert [e.seq for e in reader.poll()] == [0]
-    with pytest.raises(CorruptEntry, match=r"0000000001\.json of BTCUSDT"):
+    with pytest.raises(CorruptEntry, match=r"symbol=BTCUSDT/0000000001\.json"):
         reader.poll()
     assert reader.next_seq == 1
 
@@ -101,28 +105,28 @@ def test_a_gap_is_from_and_to_on_the_volume() -> None:
 
 def test_a_part_is_read_with_its_schema_or_only_some_columns(tmp_path: Path) -> None:
     part = put_part(tmp_path)
-    table = read_part(tmp_path, part)
+    table = read_part(Volume(tmp_path), part)
     assert table.schema.equals(SCHEMAS[Kind.CVD])
     assert table.column("cvd").to_pylist() == [0.0, 1.0, 2.0, 3.0, 4.0]
-    assert read_part(tmp_path, part, ["ts", "cvd"]).column_names == ["ts", "cvd"]
+    assert read_part(Volume(tmp_path), part, ["ts", "cvd"]).column_names == ["ts", "cvd"]
 
 
 def test_a_part_that_is_not_there_or_not_the_same_is_a_typed_error(tmp_path: Path) -> None:
     part = put_part(tmp_path)
     with pytest.raises(MissingPart):
-        read_part(tmp_path, dataclasses.replace(part, path="elsewhere.parquet"))
+        read_part(Volume(tmp_path), dataclasses.replace(part, path="elsewhere.parquet"))
     with pytest.raises(CorruptPart, match="rows"):
-        read_part(tmp_path, dataclasses.replace(part, rows=6))
+        read_part(Volume(tmp_path), dataclasses.replace(part, rows=6))
     with pytest.raises(CorruptPart, match="leaves"):
-        read_part(tmp_path, dataclasses.replace(part, path="../secret.parquet"))
+        read_part(Volume(tmp_path), dataclasses.replace(part, path="../secret.parquet"))
     path = tmp_path / part.path
     content = path.read_bytes()
     for broken in (content[:-1], b"x" + content[1:]):
         path.write_bytes(broken)
         with pytest.raises(CorruptPart):
-            read_part(tmp_path, part)
+            read_part(Volume(tmp_path), part)
     noise = b"no parquet at all"
     path.write_bytes(noise)
     digest = hashlib.sha256(noise).hexdigest()
     with pytest.raises(StoreError):
-        read_part(tmp_path, dataclasses.replace(part, sha256=digest, bytes=len(noise)))
+        read_part(Volume(tmp_path), dataclasses.replace(part, sha256=digest, bytes=len(noise)))

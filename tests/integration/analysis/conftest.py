@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from signalcanary.contract import SignalConfig, Track, WorkloadConfig
-from signalcanary_workloads.store import ID_COLUMN, SCHEMAS, Entry, Kind, Part, entry_path
+from signalcanary_workloads.store import ID_COLUMN, SCHEMAS, Entry, Kind, Part, entry_key
 
 START_MS = 1_777_618_800_000  # 2026-05-01T07:00:00Z: crosses from Tokyo into London
 NAMES = {0: "unknown", 1: "active", 2: "quiet"}
@@ -65,7 +65,7 @@ class Volume:
             parts=tuple(parts),
             state={},
         )
-        path = entry_path(self.data_path, self.symbol, self.seq)
+        path = self.data_path / entry_key(self.symbol, self.seq)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(entry.to_json())

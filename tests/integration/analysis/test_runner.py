@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -19,7 +18,7 @@ from signalcanary.contract import (
 from signalcanary_workloads.analysis.engine import EngineConfig
 from signalcanary_workloads.analysis.exporter import AnalysisCollector
 from signalcanary_workloads.analysis.runner import RETRY_SECONDS, Clocks, SymbolRunner
-from signalcanary_workloads.store import SCHEMAS, Kind
+from signalcanary_workloads.store import SCHEMAS, Kind, Storage, open_storage
 
 NOW = 1_800_000_000.0
 
@@ -43,10 +42,10 @@ def clock() -> Time:
 
 @pytest.fixture
 def start(volume, signal, clock):
-    def build(symbol: str = "BTCUSDT", data_path: Path | None = None) -> SymbolRunner:
+    def build(symbol: str = "BTCUSDT", storage: Storage | None = None) -> SymbolRunner:
         clocks = Clocks(clock.read, clock.read)
-        where = data_path or volume.data_path
-        return SymbolRunner(symbol, where, EngineConfig.from_signal(signal), clocks)
+        place = storage or open_storage(str(volume.data_path))
+        return SymbolRunner(symbol, place, EngineConfig.from_signal(signal), clocks)
 
     return build
 
@@ -211,6 +210,23 @@ def test_an_unreadable_part_withdraws_the_symbol_until_it_can_be_read(
     shown = scrape(workload, runner)
     assert ("merge_time_diff_ms_p99", "BTCUSDT", "") in shown
     assert shown[HEARTBEAT, "BTCUSDT", ""] == clock.now
+
+
+def test_a_bucket_gives_what_a_volume_gives(volume, start, clock, s3):
+    for seconds in (60, 1, 200):
+        volume.commit(seconds, clock.now)
+    bucket = open_storage(f"s3://{s3.make_bucket()}/default/demo")
+    source = open_storage(str(volume.data_path))
+    there = start(storage=bucket)
+    drain(there)
+    for item in sorted(source.find(""), key=lambda item: item.key):
+        bucket.put(item.key, source.read(item.key))
+    here = start()
+    clock.now += 1  # an evaluation is due again
+    for runner in (here, there):
+        drain(runner)
+    assert here.state.evaluation == there.state.evaluation
+    assert there.state.entries_read == 3
 
 
 def test_an_unreadable_manifest_entry_withdraws_the_symbol_too(volume, start, clock):

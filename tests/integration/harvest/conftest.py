@@ -31,7 +31,14 @@ from signalcanary_workloads.harvest.app import Harvest
 from signalcanary_workloads.harvest.feed import FeedSettings
 from signalcanary_workloads.harvest.rest import RestSettings
 from signalcanary_workloads.harvest.settings import Settings
-from signalcanary_workloads.store import SCHEMAS, Entry, Kind, ManifestReader, read_part
+from signalcanary_workloads.store import (
+    SCHEMAS,
+    Entry,
+    Kind,
+    ManifestReader,
+    open_storage,
+    read_part,
+)
 
 START_MS = 1_777_600_000_000
 DEADLINE_SECONDS = 20.0
@@ -151,7 +158,7 @@ async def exchange() -> AsyncIterator[MiniExchange]:
 
 
 def make_config(
-    data_path: Path, source: DataSource, symbols: tuple[str, ...] = ("BTCUSDT",)
+    data_path: str | Path, source: DataSource, symbols: tuple[str, ...] = ("BTCUSDT",)
 ) -> WorkloadConfig:
     return WorkloadConfig(
         namespace="default",
@@ -201,14 +208,15 @@ async def running_harvest(
         worker.close()
 
 
-def read_entries(data_path: Path, symbol: str = "BTCUSDT") -> list[Entry]:
-    return ManifestReader(data_path, symbol).poll(limit=1_000_000)
+def read_entries(data_path: str | Path, symbol: str = "BTCUSDT") -> list[Entry]:
+    return ManifestReader(open_storage(str(data_path)), symbol).poll(limit=1_000_000)
 
 
-def read_rows(data_path: Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.Table:
+def read_rows(data_path: str | Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.Table:
     """All committed rows of a kind, in order of commit."""
+    storage = open_storage(str(data_path))
     tables = [
-        read_part(data_path, part)
+        read_part(storage, part)
         for entry in read_entries(data_path, symbol)
         for part in entry.parts
         if part.kind is kind
@@ -252,6 +260,11 @@ async def witnessing(exchange: RunningExchange, symbols: tuple[str, ...]) -> Asy
             hub.detach(connection)
 
 
+def find_temporary(data_path: str) -> list[Path]:
+    """What is half-written on a volume; a bucket never has such."""
+    return list(Path(data_path).rglob("*.tmp"))
+
+
 @pytest.fixture
 def kit() -> SimpleNamespace:
     """What the tests of this folder share (importlib mode has no sibling imports)."""
@@ -263,6 +276,7 @@ def kit() -> SimpleNamespace:
         witnessing=witnessing,
         read_entries=read_entries,
         read_rows=read_rows,
+        find_temporary=find_temporary,
         start_ms=START_MS,
         quick=QUICK,
     )

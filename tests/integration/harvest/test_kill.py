@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from signalcanary_workloads.store import Kind, ManifestReader, read_part
+from signalcanary_workloads.store import Kind, ManifestReader, open_storage, read_part
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,8 +57,8 @@ async def stream_market(exchange: Any, start_ms: int) -> None:
 
 
 @pytest.fixture
-def config_file(tmp_path: Path, exchange: Any, kit: Any) -> Path:
-    config = kit.make_config(tmp_path / "data", kit.mini_source(exchange)).to_wire()
+def config_file(tmp_path: Path, data_path: str, exchange: Any, kit: Any) -> Path:
+    config = kit.make_config(data_path, kit.mini_source(exchange)).to_wire()
     config["commitInterval"] = "5ms"
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
@@ -66,18 +66,18 @@ def config_file(tmp_path: Path, exchange: Any, kit: Any) -> Path:
 
 
 async def test_kill_9_during_commits_loses_and_repeats_no_row(
-    tmp_path: Path, exchange: Any, kit: Any, config_file: Path
+    data_path: str, exchange: Any, kit: Any, config_file: Path
 ) -> None:
-    data, rng = tmp_path / "data", random.Random(7)
+    storage, rng = open_storage(data_path), random.Random(7)
     market = asyncio.create_task(stream_market(exchange, kit.start_ms))
     committed: list[int] = []
 
     def watched() -> int:
         """What a reader sees at this instant must be whole and only ever grow."""
-        reader = ManifestReader(data, "BTCUSDT", len(committed))
+        reader = ManifestReader(storage, "BTCUSDT", len(committed))
         for entry in reader.poll():
             for part in entry.parts:
-                read_part(data, part)
+                read_part(storage, part)
             committed.append(entry.seq)
         return len(committed)
 
@@ -98,23 +98,23 @@ async def test_kill_9_during_commits_loses_and_repeats_no_row(
     finally:
         market.cancel()
 
-    ids = kit.read_rows(data, Kind.TRADE).column("trade_id").to_pylist()
+    ids = kit.read_rows(data_path, Kind.TRADE).column("trade_id").to_pylist()
     assert ids == list(range(ids[0], ids[0] + len(ids))), "each trade once, in order, no hole"
-    assert kit.read_rows(data, Kind.CVD).column("trade_id").to_pylist() == ids
-    updates = kit.read_rows(data, Kind.BBO).column("update_id").to_pylist()
+    assert kit.read_rows(data_path, Kind.CVD).column("trade_id").to_pylist() == ids
+    updates = kit.read_rows(data_path, Kind.BBO).column("update_id").to_pylist()
     assert updates == sorted(set(updates))
-    entries = kit.read_entries(data)
+    entries = kit.read_entries(data_path)
     assert entries[-1].gap_epoch == 4
     named = {part.path for entry in entries for part in entry.parts}
-    visible = {path.relative_to(data).as_posix() for path in data.rglob("*.parquet")}
-    assert visible == named
-    assert not list(data.rglob("*.tmp"))
+    there = {item.key for item in storage.find("")}
+    assert {key for key in there if key.endswith(".parquet")} == named
+    assert not kit.find_temporary(data_path)
 
 
 async def test_sigterm_commits_what_is_there_and_exits_0_at_once(
-    tmp_path: Path, exchange: Any, kit: Any
+    tmp_path: Path, data_path: str, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path / "data", kit.mini_source(exchange)).to_wire()
+    config = kit.make_config(data_path, kit.mini_source(exchange)).to_wire()
     config["commitInterval"] = "1h"
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(config))
@@ -130,9 +130,9 @@ async def test_sigterm_commits_what_is_there_and_exits_0_at_once(
         assert process.returncode == 0, log.decode()
     lines = [json.loads(line) for line in log.splitlines()]
     assert lines[-1]["event"] == "stopped, everything is committed"
-    ids = kit.read_rows(tmp_path / "data", Kind.TRADE).column("trade_id").to_pylist()
+    ids = kit.read_rows(data_path, Kind.TRADE).column("trade_id").to_pylist()
     assert ids == list(range(1, 101))
-    assert len(kit.read_entries(tmp_path / "data")) == 1
+    assert len(kit.read_entries(data_path)) == 1
 
 
 async def test_a_wrong_configuration_is_exit_code_2_with_the_field(tmp_path: Path) -> None:

@@ -17,21 +17,21 @@ from signalcanary_workloads.serving import serve
 from signalcanary_workloads.store import Kind
 
 
-def ids_of(kit: Any, data_path: Path) -> list[int]:
+def ids_of(kit: Any, data_path: str | Path) -> list[int]:
     ids: list[int] = kit.read_rows(data_path, Kind.TRADE).column("trade_id").to_pylist()
     assert ids == kit.read_rows(data_path, Kind.CVD).column("trade_id").to_pylist()
     return ids
 
 
-def gaps_of(kit: Any, data_path: Path) -> list[tuple[str, str, bool]]:
+def gaps_of(kit: Any, data_path: str | Path) -> list[tuple[str, str, bool]]:
     entries = kit.read_entries(data_path)
     return [(gap.stream, gap.reason, gap.recovered) for entry in entries for gap in entry.gaps]
 
 
 async def test_a_hole_in_the_trades_is_filled_over_rest_before_later_trades(
-    tmp_path: Path, exchange: Any, kit: Any
+    data_path: str, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    config = kit.make_config(data_path, kit.mini_source(exchange))
     async with kit.running_harvest(config) as harvest:
         await exchange.connected()
         for trade_id in range(1, 3001):
@@ -39,12 +39,12 @@ async def test_a_hole_in_the_trades_is_filled_over_rest_before_later_trades(
         await kit.wait_until(
             lambda: harvest.pipelines["BTCUSDT"].counts.ordered == 3000, "all trades are there"
         )
-    assert ids_of(kit, tmp_path) == list(range(1, 3001))
-    rows = kit.read_rows(tmp_path, Kind.TRADE).to_pylist()
+    assert ids_of(kit, data_path) == list(range(1, 3001))
+    rows = kit.read_rows(data_path, Kind.TRADE).to_pylist()
     assert [row["trade_id"] for row in rows if row["src"] == "rest"] == list(range(11, 2501))
     assert [row["ingest"] for row in rows] == list(range(1, 3001))
     assert {row["event_ms"] for row in rows if row["src"] == "rest"} == {None}
-    assert gaps_of(kit, tmp_path) == [("aggTrade", "missed", True)]
+    assert gaps_of(kit, data_path) == [("aggTrade", "missed", True)]
 
 
 async def test_a_hole_that_rest_cannot_fill_is_a_gap_and_the_rest_is_kept(
@@ -95,9 +95,9 @@ async def test_what_a_cut_connection_missed_is_fetched_and_the_book_starts_a_new
 
 
 async def test_after_a_restart_the_trades_in_between_are_fetched(
-    tmp_path: Path, exchange: Any, kit: Any
+    data_path: str, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    config = kit.make_config(data_path, kit.mini_source(exchange))
     async with kit.running_harvest(config) as harvest:
         await exchange.connected()
         for trade_id in range(1, 6):
@@ -118,13 +118,13 @@ async def test_after_a_restart_the_trades_in_between_are_fetched(
             lambda: harvest.pipelines["BTCUSDT"].counts.ordered == 6, "the trades in between"
         )
         await kit.wait_until(lambda: harvest.pipelines["BTCUSDT"].counts.quotes == 1, "a quote")
-    assert ids_of(kit, tmp_path) == list(range(1, 12))
-    assert sorted(gaps_of(kit, tmp_path)) == [
+    assert ids_of(kit, data_path) == list(range(1, 12))
+    assert sorted(gaps_of(kit, data_path)) == [
         ("aggTrade", "restart", True),
         ("bookTicker", "restart", False),
     ]
-    ingest = kit.read_rows(tmp_path, Kind.BBO).column("ingest").to_pylist()
-    ingest += kit.read_rows(tmp_path, Kind.TRADE).column("ingest").to_pylist()
+    ingest = kit.read_rows(data_path, Kind.BBO).column("ingest").to_pylist()
+    ingest += kit.read_rows(data_path, Kind.TRADE).column("ingest").to_pylist()
     assert sorted(ingest) == list(range(1, 14))
 
 

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from signalcanary.contract import METRICS_PORT, WorkloadConfig, parse_duration
 
 from ..serving import Health, serve, split_listen
+from ..store import BUCKET_SCHEME, open_storage
 from .engine import EngineConfig
 from .exporter import AnalysisCollector
 from .runner import Clocks, SymbolRunner
@@ -56,9 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--poll",
         type=_read_poll_seconds,
-        default="250ms",
         metavar="DURATION",
-        help="how often to look for new entries, wall clock (default: %(default)s)",
+        help="how often to look for new entries, wall clock (default: 250ms, in a bucket 1s)",
     )
 
 
@@ -82,8 +82,14 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, yaml.YAMLError, ValidationError, ValueError) as exc:
         print(f"analysis: {args.config}: {exc}", file=sys.stderr)
         return 2
-    asyncio.run(_run(config, symbols, args.listen, args.poll))
+    poll_seconds = args.poll or default_poll_seconds(config.data_path)
+    asyncio.run(_run(config, symbols, args.listen, poll_seconds))
     return 0
+
+
+def default_poll_seconds(data_path: str) -> float:
+    """How often to look for a new entry: a look is a failed open, or a request that is paid for."""
+    return 1.0 if data_path.startswith(BUCKET_SCHEME) else 0.25
 
 
 def _symbols_of(config: WorkloadConfig, shard: int) -> tuple[str, ...]:
@@ -101,9 +107,8 @@ async def _run(
         loop.add_signal_handler(number, stop.set)
     engine_config = EngineConfig.from_signal(config.signal)
     clocks = Clocks(time.time, time.monotonic)
-    runners = [
-        SymbolRunner(symbol, Path(config.data_path), engine_config, clocks) for symbol in symbols
-    ]
+    storage = open_storage(config.data_path)
+    runners = [SymbolRunner(symbol, storage, engine_config, clocks) for symbol in symbols]
     registry = CollectorRegistry()
     registry.register(AnalysisCollector(config, lambda: [r.state for r in runners]))
     health = Health()

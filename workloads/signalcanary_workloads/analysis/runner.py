@@ -16,7 +16,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -28,7 +27,9 @@ from ..store import (
     Entry,
     Kind,
     ManifestReader,
+    MissingPart,
     Part,
+    Storage,
     StoreError,
     read_part,
 )
@@ -73,15 +74,16 @@ class Clocks:
 class SymbolRunner:
     """One symbol: its manifest reader, its engine and its published state."""
 
-    def __init__(self, symbol: str, data_path: Path, config: EngineConfig, clocks: Clocks) -> None:
+    def __init__(self, symbol: str, storage: Storage, config: EngineConfig, clocks: Clocks) -> None:
         self.state = SymbolState(symbol)
         self._symbol = symbol
-        self._data_path = data_path
+        self._storage = storage
         self._engine = Engine(config)
         self._clocks = clocks
         self._started_seconds = clocks.wall()
-        self._reader = ManifestReader(data_path, symbol)
+        self._reader = ManifestReader(storage, symbol, clock=clocks.monotonic)
         self._queue: deque[Entry] = deque()
+        self._missed_at: int | None = None
         self._new_rows = 0
         self._newest_commit_seconds: float | None = None
         self._entries_read = 0
@@ -102,7 +104,7 @@ class SymbolRunner:
             return False
         try:
             at_end = self._read()
-        except (StoreError, OSError) as exc:
+        except StoreError as exc:
             self._fail(exc)
             return False
         if self._error is not None:
@@ -121,7 +123,16 @@ class SymbolRunner:
                 if not self._queue:
                     return True
             entry = self._queue[0]
-            features, scores = read_rows(self._data_path, entry)
+            try:
+                features, scores = read_rows(self._storage, entry)
+            except MissingPart:
+                # Compacted or too old since the entry was read: look for what took its place.
+                self._queue.clear()
+                self._reader.rewind(entry.seq)
+                if self._missed_at == entry.seq:
+                    raise
+                self._missed_at = entry.seq
+                continue
             self._queue.popleft()
             self._entries_read += 1
             taken = self._engine.take_in(features, scores)
@@ -155,8 +166,8 @@ class SymbolRunner:
             tuple(sorted(self._errors.items())),
         )
 
-    def _fail(self, exc: Exception) -> None:
-        kind = type(exc).__name__ if isinstance(exc, StoreError) else "OSError"
+    def _fail(self, exc: StoreError) -> None:
+        kind = type(exc).__name__
         self._errors[kind] += 1
         self._error = kind
         self._retry_at = self._clocks.monotonic() + RETRY_SECONDS
@@ -174,14 +185,14 @@ class SymbolRunner:
         )
 
 
-def read_rows(data_path: Path, entry: Entry) -> tuple[FeatureRows, CvdRows]:
+def read_rows(storage: Storage, entry: Entry) -> tuple[FeatureRows, CvdRows]:
     """The feature and cvd rows of one commit, in order of event time and of arrival.
 
     Raises:
         StoreError: a part is missing, is not what the entry says, or lacks a column.
     """
-    feature_tables = _read_kind(data_path, entry, Kind.FEATURE, FEATURE_COLUMNS)
-    cvd_tables = _read_kind(data_path, entry, Kind.CVD, CVD_COLUMNS)
+    feature_tables = _read_kind(storage, entry, Kind.FEATURE, FEATURE_COLUMNS)
+    cvd_tables = _read_kind(storage, entry, Kind.CVD, CVD_COLUMNS)
     features, scores = FeatureRows.empty(), CvdRows.empty()
     if feature_tables:
         features = FeatureRows.from_table(pa.concat_tables(feature_tables))
@@ -193,13 +204,13 @@ def read_rows(data_path: Path, entry: Entry) -> tuple[FeatureRows, CvdRows]:
 
 
 def _read_kind(
-    data_path: Path, entry: Entry, kind: Kind, columns: tuple[str, ...]
+    storage: Storage, entry: Entry, kind: Kind, columns: tuple[str, ...]
 ) -> list[pa.Table]:
     tables = []
     for part in entry.parts:
         if part.kind is not kind:
             continue
-        table = read_part(data_path, part, columns)
+        table = read_part(storage, part, columns)
         for name in columns:
             _check_column(part, table, name)
         tables.append(table)

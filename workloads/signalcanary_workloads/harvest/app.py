@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import logging
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -39,6 +38,7 @@ from signalcanary_workloads.harvest.sink import CommitFailed, ResumeFailed, Symb
 from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import BookTicker, WireError, parse_frame
 from signalcanary_workloads.serving import Health, serve
+from signalcanary_workloads.store import open_storage
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Harvest:
         self._config = config
         self._settings = settings
         self.health = Health()
+        self._storage = open_storage(config.data_path)
         self._sinks: dict[str, SymbolSink] = {}
         self.pipelines: dict[str, SymbolPipeline] = {}
         try:
@@ -89,9 +90,7 @@ class Harvest:
         self._failure: asyncio.Future[None] | None = None
 
     def _open(self, symbol: str) -> None:
-        sink = self._sinks[symbol] = SymbolSink(
-            Path(self._config.data_path), symbol, self._settings.wall_ns
-        )
+        sink = self._sinks[symbol] = SymbolSink(self._storage, symbol, self._settings.wall_ns)
         resume = None if sink.last is None else sink.last.state
         try:
             self.pipelines[symbol] = SymbolPipeline(

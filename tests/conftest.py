@@ -1,0 +1,113 @@
+"""A real S3 server on loopback, and the places that data can lie in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("SIGNALCANARY_CACHE", Path.home() / ".cache/signalcanary"))
+ACCESS_KEY, SECRET_KEY = "signalcanary", "only-on-loopback"
+
+
+def find_versitygw() -> str:
+    """The S3 server, as `cluster.py tools` builds it."""
+    link = REPO / "build/cluster/bin/versitygw"
+    built = [link.resolve()] if link.exists() else sorted(CACHE.glob("bin/*/versitygw"))
+    if built:
+        return str(built[-1])
+    problem = "no versitygw: run `python3 hack/cluster/cluster.py tools` first"
+    if os.environ.get("SIGNALCANARY_REQUIRE_CLUSTER"):
+        pytest.fail(problem)
+    pytest.skip(problem)
+
+
+@dataclass
+class S3Server:
+    """A server that can be stopped and started again on its port, as its data stays."""
+
+    program: str
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.program, "--port", f"127.0.0.1:{self.port}", "posix", self.folder / "data"],
+                env={**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
+                stdout=log,
+                stderr=log,
+            )
+        ends_at = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                assert time.monotonic() < ends_at, "the S3 server does not listen"
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+            self.process = None
+
+    def make_bucket(self) -> str:
+        """A new bucket; gives its name. The server's root folders are its buckets."""
+        name = f"test-{uuid4().hex[:12]}"
+        (self.folder / "data" / name).mkdir()
+        return name
+
+
+@pytest.fixture(scope="session")
+def s3_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    program = find_versitygw()
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "data").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = S3Server(program, folder, port)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_session: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The server, and an environment that leads to it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_session.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    yield s3_session
+    if s3_session.process is None:
+        s3_session.start()
+
+
+@pytest.fixture(params=["volume", "s3"])
+def data_path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place for data: a folder, then a bucket's prefix."""
+    if request.param == "volume":
+        return str(tmp_path / "data")
+    server: S3Server = request.getfixturevalue("s3")
+    return f"s3://{server.make_bucket()}/default/demo"
