@@ -257,6 +257,10 @@ def test_a_delta_that_predicts_the_wrong_way_is_turned_around_once(market, confi
     assert kept.direction == 1
     name = "slice_auc_active_period"
     assert got.values[name].value > kept.values[name].value
+    # But not where the trades' sides are what is wrong.
+    quality = np.full(len(data.features), int(Quality.SIDE_DISPUTED))
+    disputed = replace(data, features=replace(data.features, quality=quality))
+    assert feed(Engine(chosen), disputed).evaluate().direction == 1
 
 
 def test_the_flip_waits_for_two_disjoint_training_windows(market, config):

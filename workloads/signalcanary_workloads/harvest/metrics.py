@@ -155,6 +155,11 @@ class HarvestCollector(Collector):
             symbol,
             "stream",
         )
+        sides = self._gauge(
+            "harvest_trade_side_agreement_ratio",
+            "Trades on the side of the quote that their taker flag says, over 300 s.",
+            symbol,
+        )
         offset = self._gauge(
             "harvest_clock_offset_seconds",
             "Least receive − event time over 300 s: the clocks' difference and the way.",
@@ -194,6 +199,8 @@ class HarvestCollector(Collector):
                 regressed.add_metric([*labels, stream], n)
                 if (seconds := self._watch.silent_seconds(group, name)) is not None:
                     silent.add_metric([*labels, stream], seconds)
+            if (agreement := pipeline.side_agreement()) is not None:
+                sides.add_metric(labels, agreement)
             if (ahead := self._watch.offsets[name].seconds) is not None:
                 offset.add_metric(labels, ahead)
             for (stream, recovered), n in counts.gaps.items():
@@ -215,6 +222,7 @@ class HarvestCollector(Collector):
             regressed,
             silent,
             offset,
+            sides,
         )
 
     def _of_commits(self) -> Iterator[Metric]:

@@ -20,8 +20,9 @@ from signalcanary_workloads.harvest.columns import CODES, NULL_INT, Columns
 from signalcanary_workloads.harvest.cvd import CvdScore
 from signalcanary_workloads.harvest.features import Grid
 from signalcanary_workloads.harvest.sequence import Arrival, Hole, TradeSequencer
+from signalcanary_workloads.harvest.sides import SideAgreement
 from signalcanary_workloads.harvest.wire import BOOK_STREAM, BookTicker
-from signalcanary_workloads.store import HARVESTED, Gap, Kind
+from signalcanary_workloads.store import HARVESTED, Gap, Kind, Quality
 
 STATE_VERSION: Final = 1
 QUALITY_WINDOW_MS: Final = 300_000
@@ -87,6 +88,7 @@ class SymbolPipeline:
         self.counts = Counts()
         self._grid = Grid()
         self._cvd = CvdScore(signal.cvd)
+        self._sides = SideAgreement()
         self._ingest = 0
         self._last_update_id = -1
         next_trade_id: int | None = None
@@ -96,6 +98,8 @@ class SymbolPipeline:
                 raise ValueError(f"{symbol}: state of version {resume.get('version')}")
             self._grid.import_state(resume["grid"])
             self._cvd.import_state(resume["cvd"])
+            if "sides" in resume:  # not in entries of before it was measured
+                self._sides.import_state(resume["sides"])
             self._ingest = resume["ingest"]
             self._last_update_id = resume["last_update_id"]
             next_trade_id = resume["next_trade_id"]
@@ -136,6 +140,7 @@ class SymbolPipeline:
         if self._book_away_since is None:
             self._book_away_since = self._grid.max_ts
         self._grid.reset_book()
+        self._sides.forget_quotes()
 
     def on_quote(self, quote: BookTicker, recv_ns: int, conn_id: int) -> None:
         """A best bid and ask."""
@@ -170,7 +175,9 @@ class SymbolPipeline:
                 conn_id,
             )
         )
+        self._sides.on_quote(quote)
         for row in self._grid.on_quote(quote):
+            disputed = Quality.SIDE_DISPUTED if self._sides.is_disputed(row.ts) else 0
             self._columns[Kind.FEATURE].append(
                 (
                     row.ts,
@@ -182,7 +189,7 @@ class SymbolPipeline:
                     row.tps,
                     _REGIME[row.regime],
                     row.gap_epoch,
-                    row.quality,
+                    row.quality | disputed,
                 )
             )
 
@@ -228,6 +235,7 @@ class SymbolPipeline:
                 arrival.conn_id,
             )
         )
+        self._sides.on_trade(trade)
         row = self._cvd.add(trade)
         self._columns[Kind.CVD].append((trade.trade_id, trade.ts, self._ingest, *row))
         self._grid.on_trade(trade.ts)
@@ -257,6 +265,15 @@ class SymbolPipeline:
             float(np.mean(scored[:, 2] > 3) * 100),
         )
 
+    def side_agreement(self) -> float | None:
+        """Share of trades on the side of the quote that their flag says, over 300 s."""
+        agreement = self._sides.agreement(self._event_ms())
+        return None if agreement is None else agreement.ratio
+
+    def _event_ms(self) -> int:
+        """The newest event time of either stream; 0 before the first."""
+        return max(self._grid.max_ts or 0, self._recent[-1][0] if self._recent else 0)
+
     def cut(self) -> Cut | None:
         """Take out all rows, with the state to go on from behind them; `None` without any."""
         if not self._gaps and not any(map(len, self._columns.values())):
@@ -282,6 +299,7 @@ class SymbolPipeline:
             "next_trade_id": self._sequencer.next_id,
             "cvd": self._cvd.export_state(),
             "grid": self._grid.export_state(),
+            "sides": self._sides.export_state(),
         }
 
 
