@@ -1,0 +1,178 @@
+"""Anytime-valid bounds of what a rollout is judged on: AUC by slice, calibration error, Brier.
+
+Each figure is brought into the form that `confidence.MovingMeans` needs, a mean of one number
+a labelled row, computed from what was known before the row:
+
+- **AUC**: F is the distribution of the scores in the training window. A row counts F(f) if the
+  mid rose and 1 − F(f) if it fell; with the share of rises π the mean of that is
+  (π² + (1−π)²)/2 + 2π(1−π)·AUC. It is the Mann–Whitney statistic against a sample that was
+  fixed beforehand (H. Mann and D. Whitney, Annals of Mathematical Statistics 18, 1947).
+- **Calibration error**: for any signs that depend on p alone, |E[sign·(y − p)]| is at most the
+  error, without the upward bias of the binned estimate. Two are watched: all signs alike (p is
+  too high or too low) and turned at one half (p is too bold or too timid). From above, the
+  binned estimate plus a margin serves, as its bias only makes it cautious.
+- **Brier score**: (p − y)², as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from .confidence import LEVELS, MovingMeans
+from .rows import Bools, Codes, Floats, Ints, Regime
+from .score import ECE_BINS, Slice, slice_members
+
+MIN_REFERENCE: Final = 100
+"""Fewer training rows of a regime than this do not tell its scores apart from all scores."""
+_SLICES: Final = tuple(Slice)
+_BRIER: Final = len(_SLICES)
+_LARGE: Final = _BRIER + 1
+_SLOPE: Final = _LARGE + 1
+_BIN: Final = _SLOPE + 1
+_COLUMNS: Final = _BIN + ECE_BINS
+_BLOCKS_OF_HORIZON: Final = 2
+_SHORTEST_BLOCK_MS: Final = 10_000
+_REGIME_OF: Final = {Slice.ACTIVE: Regime.ACTIVE, Slice.QUIET: Regime.QUIET}
+
+
+@dataclass(frozen=True)
+class Anytime:
+    """Bounds of one figure at one level; ∓inf where nothing can be said yet.
+
+    Attributes:
+        lower, upper: the sharpest of all windows: what the figure is *now*, at least or at most.
+        whole_lower, whole_upper: what it has been over the whole span.
+    """
+
+    level: float
+    lower: float
+    upper: float
+    whole_lower: float
+    whole_upper: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The training window's scores, sorted: all of them, and those of each regime."""
+
+    every: Floats
+    of_regime: dict[Regime, Floats]
+    share_up: float
+
+    @classmethod
+    def of(cls, f: Floats, up: Bools, regime: Codes) -> Reference:
+        """From the rows of a fit."""
+        every = np.sort(f)
+        parts = {r: np.sort(f[regime == r]) for r in _REGIME_OF.values()}
+        return cls(
+            every,
+            {r: part if part.size >= MIN_REFERENCE else every for r, part in parts.items()},
+            float(np.count_nonzero(up)) / up.size,
+        )
+
+
+class AnytimeEvidence:
+    """The bounds of one symbol's figures at one horizon."""
+
+    def __init__(self, horizon_ms: int) -> None:
+        block_ms = max(_SHORTEST_BLOCK_MS, _BLOCKS_OF_HORIZON * horizon_ms)
+        # Rows that are worth one: labels of one horizon overlap. 0.4·h + 1 was seen for scores
+        # of an autocorrelation of 0.8 to 0.97 a second; it only matters for the first hour.
+        inflation = 0.4 * horizon_ms / 1_000 + 1.0
+        variance = np.full(_COLUMNS, 0.25)
+        variance[: len(_SLICES)] = 1.0 / 3.0
+        variance[_BRIER] = 1.0 / 180.0
+        self._means = MovingMeans(_COLUMNS, block_ms, variance * inflation)
+
+    def add(
+        self, reference: Reference, ts_ms: Ints, f: Floats, p: Floats, up: Bools, regime: Codes
+    ) -> None:
+        """Take in labelled rows that were scored forward, in the order of their time."""
+        values = np.full((ts_ms.size, _COLUMNS), np.nan)
+        for column, which in enumerate(_SLICES):
+            sample = reference.every
+            if which in _REGIME_OF:
+                sample = reference.of_regime[_REGIME_OF[which]]
+            member = slice_members(which, ts_ms, regime)
+            rank = _share_below(sample, f[member])
+            values[member, column] = _auc_terms(rank, up[member], reference.share_up)
+        residual = up - p
+        values[:, _BRIER] = residual**2
+        values[:, _LARGE] = residual
+        values[:, _SLOPE] = np.where(p >= 0.5, residual, -residual)
+        values[:, _BIN:] = 0.0
+        bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+        values[np.arange(bins.size), _BIN + bins] = residual
+        self._means.add(ts_ms, values)
+
+    def bounds(self) -> dict[str, tuple[Anytime, ...]]:
+        """By core metric, one a level; a figure that nothing can be said of is left out."""
+        levels = np.array(LEVELS)
+        plain = self._means.bounds(levels, range(_BRIER + 1))
+        names = [*(f"slice_auc_{which}" for which in _SLICES), "platt_brier"]
+        found = {
+            name: tuple(
+                Anytime(
+                    level,
+                    float(plain.lower[i, column]),
+                    float(plain.upper[i, column]),
+                    float(plain.whole_lower[i, column]),
+                    float(plain.whole_upper[i, column]),
+                )
+                for i, level in enumerate(LEVELS)
+            )
+            for column, name in enumerate(names)
+            if math.isfinite(plain.whole_lower[0, column])
+        }
+        # Two functionals, each watched from both sides: the level is shared by four.
+        signed = self._means.bounds(levels / 4.0, (_LARGE, _SLOPE))
+        if math.isfinite(signed.whole_lower[0, 0]):
+            binned = float(np.abs(self._means.means()[_BIN:]).sum())
+            found["platt_ece"] = tuple(
+                Anytime(
+                    level,
+                    _least_size(signed.lower[i], signed.upper[i]),
+                    binned + _margin(signed.whole_lower[i], signed.whole_upper[i]),
+                    _least_size(signed.whole_lower[i], signed.whole_upper[i]),
+                    binned + _margin(signed.whole_lower[i], signed.whole_upper[i]),
+                )
+                for i, level in enumerate(LEVELS)
+            )
+        return found
+
+    def export_state(self) -> dict[str, Any]:
+        """All that the bounds depend on."""
+        return self._means.export_state()
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from an exported state."""
+        self._means.import_state(state)
+
+
+def _auc_terms(rank: Floats, up: Bools, share_up: float) -> Floats:
+    """One number a row whose mean is the AUC."""
+    share = min(max(share_up, 0.05), 0.95)
+    by_chance = (share**2 + (1.0 - share) ** 2) / 2.0
+    terms = (np.where(up, rank, 1.0 - rank) - by_chance) / (2.0 * share * (1.0 - share))
+    return np.asarray(terms, dtype=np.float64)
+
+
+def _share_below(sorted_sample: Floats, score: Floats) -> Floats:
+    """Share of the sample below each score, ties half."""
+    below = np.searchsorted(sorted_sample, score, side="left")
+    not_above = np.searchsorted(sorted_sample, score, side="right")
+    return np.asarray((below + not_above) / (2.0 * sorted_sample.size), dtype=np.float64)
+
+
+def _least_size(lower: Floats, upper: Floats) -> float:
+    """How far from zero the intervals' values are at least."""
+    return float(max(0.0, lower.max(), -upper.min()))
+
+
+def _margin(lower: Floats, upper: Floats) -> float:
+    """Half the width of the widest interval."""
+    return float((upper - lower).max()) / 2.0
