@@ -171,6 +171,13 @@ _AUC_IS_GOOD_WHEN_HIGH: Final = (
 _BAD_WHEN_HIGH: Final = "this metric is bad when it is high: write above"
 
 
+class Mode(StrEnum):
+    """What must cross a condition's bound."""
+
+    GUARDED = "guarded"
+    LITERAL = "literal"
+
+
 class Condition(Model):
     """A reason to roll back: a metric beyond a bound for some time, on any canary symbol."""
 
@@ -225,6 +232,14 @@ class Condition(Model):
         description="How long the breach must hold before the rollback. Time in which the metric "
         "could not be judged does not count. Unit: wall clock.",
     )
+    mode: Mode = Field(
+        default=Mode.GUARDED,
+        description="guarded: breached when the evidence is beyond the bound, that is when the "
+        "true value is beyond it but for a chance of rollback.errorRate, however often it is "
+        "looked at; and Ok only when it is as surely within it. A metric that comes without "
+        "evidence (a lag, a count) is judged literally. literal: breached while the value is "
+        "beyond the bound, noise or not.",
+    )
     min_samples: int = Field(
         default=0,
         ge=0,
@@ -242,6 +257,11 @@ class Condition(Model):
         if (self.above is None) == (self.below is None):
             raise ValueError(f"{self.metric}: write exactly one of above and below")
         return self
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether evidence is to be had, and asked for."""
+        return self.mode is Mode.GUARDED and METRICS_BY_NAME[self.metric].has_bounds
 
     @property
     def threshold(self) -> float:
@@ -298,6 +318,14 @@ class Rollback(Model):
             ]
         },
     )
+    error_rate: float = Field(
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="Chance, in 48 h, that the guarded conditions roll back a canary whose true "
+        "values are exactly at their bounds; one within them is in far less danger. It is shared "
+        "by all conditions and symbols. Unit: probability (0–0.5).",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -305,6 +333,11 @@ class Rollback(Model):
         if (twice := _first_repeated(directions)) is not None:
             raise ValueError(f"{twice}: two conditions of the same direction: keep one of them")
         return self
+
+
+class OnDeadline(StrEnum):
+    HOLD = "Hold"
+    ROLLBACK = "Rollback"
 
 
 class OnNoData(StrEnum):
@@ -331,6 +364,16 @@ class Evaluation(Model):
     on_no_data: OnNoData = Field(
         default=OnNoData.ROLLBACK,
         description="What to do with a silent canary: Rollback, or Hold until it speaks again.",
+    )
+    deadline: PositiveDuration = Field(
+        default=timedelta(hours=24),
+        description="How much longer than its duration a stage may take, its clock standing still "
+        "or the evidence for a promotion not sufficing, before onDeadline. Unit: wall clock.",
+    )
+    on_deadline: OnDeadline = Field(
+        default=OnDeadline.HOLD,
+        description="What to do with a canary that is neither good nor bad by the deadline: Hold "
+        "and say so, or Rollback. It is never promoted for want of evidence.",
     )
 
 

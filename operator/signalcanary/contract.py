@@ -407,6 +407,9 @@ class Metric(Model):
     minimum: float = 0.0
     maximum: float | None = None
     judged: bool = Field(default=True, description="May a rollback condition name it?")
+    has_bounds: bool = Field(
+        default=False, description="Does analysis export anytime-valid bounds beside it?"
+    )
 
 
 # Seed 002 names ten of its thirteen; the three sessions are its origin's configuration.
@@ -442,12 +445,14 @@ CORE_METRICS: Final = (
         help="Expected calibration error over 10 equal-width bins of p(up) (Guo 2017).",
         unit=Unit.RATIO,
         maximum=1.0,
+        has_bounds=True,
     ),
     Metric(
         name="platt_brier",
         help="Brier score: the mean of (p − y)².",
         unit=Unit.RATIO,
         maximum=1.0,
+        has_bounds=True,
     ),
     *(
         Metric(
@@ -455,6 +460,7 @@ CORE_METRICS: Final = (
             help=f"Area under the ROC curve of the score on the slice {slice_name}.",
             unit=Unit.RATIO,
             maximum=1.0,
+            has_bounds=True,
         )
         for slice_name in (
             "active_period",
@@ -472,6 +478,23 @@ EVIDENCE_TIMESTAMP: Final = "signal_evidence_timestamp_seconds"
 """Unix time (s, wall clock) of the last evaluation that took in at least one new row."""
 EVIDENCE_SAMPLES: Final = "signal_evidence_samples"
 """Labelled rows that the value was computed on. Present, 0 included, while warming up."""
+
+EVIDENCE_BOUND: Final = "signal_evidence_bound"
+"""What a value is at least or at most, for certain but for `level`, at however many looks within
+48 h. Labels as the other evidence's, and `level`, `side` (lower, upper) and `window`: `now`, what
+the rows of late say; `whole`, what all rows since the start say. See `Bound`."""
+
+
+class BoundLabel(StrEnum):
+    """Labels of `EVIDENCE_BOUND` beyond those of the other evidence."""
+
+    LEVEL = "level"
+    SIDE = "side"
+    WINDOW = "window"
+
+
+EVIDENCE_LEVELS: Final = (0.05, 0.005, 0.0005)
+"""Chances, a metric, symbol and 48 h, that a bound fails on one side."""
 
 HEARTBEAT: Final = "signal_last_evaluation_timestamp_seconds"
 """Unix time (s, wall clock) at which analysis last took in new rows of the symbol. One

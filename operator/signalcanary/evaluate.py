@@ -22,6 +22,23 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
+class Bound:
+    """What a value is at least and at most, but for a chance, at every look within 48 h.
+
+    Attributes:
+        level: the chance that one of the sides fails.
+        lower, upper: by the rows of late, whichever stretch of them says most.
+        whole_lower, whole_upper: by all rows since the start.
+    """
+
+    level: float
+    lower: float = -math.inf
+    upper: float = math.inf
+    whole_lower: float = -math.inf
+    whole_upper: float = math.inf
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What the metrics source said of one metric on one symbol.
 
@@ -29,11 +46,13 @@ class Measurement:
         values: every value that came back; exactly one is right.
         samples: labelled rows behind the value; None if not exported.
         evaluated_at: when the workload computed it, by its own wall clock.
+        bounds: the evidence, one a level; empty if none is exported.
     """
 
     values: tuple[float, ...] = ()
     samples: int | None = None
     evaluated_at: datetime | None = None
+    bounds: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,9 @@ class Verdict(StrEnum):
     """Ordered by how much it matters when several are shown as one: the last is the worst."""
 
     OK = "Ok"
+    UNPROVEN = "Unproven"
+    """Within the bound as far as one can see, but not for certain: no reason to roll back, and
+    none to promote."""
     INCONCLUSIVE = "Inconclusive"
     NO_DATA = "NoData"
     ERROR = "Error"
@@ -78,7 +100,7 @@ class Verdict(StrEnum):
     @property
     def is_judged(self) -> bool:
         """Whether the canary could be judged at all: only then do clocks run."""
-        return self in (Verdict.OK, Verdict.BREACHED)
+        return self in (Verdict.OK, Verdict.UNPROVEN, Verdict.BREACHED)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict | None:
@@ -89,7 +111,11 @@ def worst(verdicts: list[Verdict]) -> Verdict | None:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict of one condition on one symbol, and why."""
+    """The verdict of one condition on one symbol, and why.
+
+    Attributes:
+        bound: the evidence that was judged; None if the value itself was.
+    """
 
     condition: Condition
     symbol: str
@@ -98,6 +124,7 @@ class Judgement:
     message: str
     value: float | None = None
     samples: int | None = None
+    bound: Bound | None = None
 
 
 def evaluate(spec: SignalCanarySpec, seen: MetricsSeen, now: datetime) -> list[Judgement]:
@@ -193,6 +220,9 @@ def _judge(
             f"{samples or 0} samples of the {condition.min_samples} that are needed",
             value,
         )
+    evidence = _evidence(spec, condition, measurement)
+    if evidence is not None:
+        return _judge_evidence(condition, symbol, value, samples, evidence)
     bound = f"{condition.sign} {shown(condition.threshold)}"
     text = shown_beside(value, condition.threshold)
     if condition.is_beyond(value):
@@ -205,6 +235,55 @@ def _judge(
     return say(
         Verdict.OK, "WithinThreshold", f"{metric} on {symbol} is {text} (not {bound})", value
     )
+
+
+def _evidence(
+    spec: SignalCanarySpec, condition: Condition, measurement: Measurement
+) -> Bound | None:
+    """The evidence at the level that is this condition's share; None to judge literally.
+
+    The error rate is shared by all that is judged so (C. Bonferroni 1936): whichever of them
+    fails, the canary is rolled back.
+    """
+    if not condition.is_guarded or not measurement.bounds:
+        return None
+    guarded = sum(c.is_guarded for c in spec.rollback.conditions)
+    share = spec.rollback.error_rate / (guarded * len(spec.symbols.canary))
+    strict = [bound for bound in measurement.bounds if bound.level <= share]
+    if strict:
+        return max(strict, key=lambda bound: bound.level)
+    return min(measurement.bounds, key=lambda bound: bound.level)
+
+
+def _judge_evidence(
+    condition: Condition, symbol: str, value: float, samples: int | None, bound: Bound
+) -> Judgement:
+    """Breached if the rows of late are surely beyond, Ok if all of them are surely within."""
+    threshold, sure = condition.threshold, f"{1 - bound.level:.4g}"
+    if condition.sign == "<":
+        is_beyond, is_within = bound.upper < threshold, bound.whole_lower >= threshold
+        at_worst, at_best, word = bound.whole_lower, bound.upper, "at most"
+    else:
+        is_beyond, is_within = bound.lower > threshold, bound.whole_upper <= threshold
+        at_worst, at_best, word = bound.whole_upper, bound.lower, "at least"
+    text = f"{condition.metric} on {symbol} is {shown_beside(value, threshold)}"
+    limit = f"{condition.sign} {shown(threshold)}"
+    if is_beyond:
+        verdict, reason = Verdict.BREACHED, "EvidenceBeyond"
+        text += f", {word} {shown_beside(at_best, threshold)} with {sure} confidence ({limit})"
+    elif is_within:
+        verdict, reason = Verdict.OK, "EvidenceWithin"
+        word = "at least" if word == "at most" else "at most"
+        text += f", {word} {shown_beside(at_worst, threshold)} with {sure} confidence (not {limit})"
+    else:
+        verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
+        between = f"{_end(bound.whole_lower)} to {_end(bound.whole_upper)}"
+        text += f"; the evidence says {between} with {sure} confidence ({limit} is open)"
+    return Judgement(condition, symbol, verdict, reason, text, value, samples, bound)
+
+
+def _end(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "anything"
 
 
 def shown_beside(value: float, threshold: float) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from signalcanary.api import MAX_STAGES, OnNoData, SignalCanarySpec
+from signalcanary.api import MAX_STAGES, OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
     Judgement,
@@ -54,6 +54,10 @@ class _Look:
     @property
     def all_judged(self) -> bool:
         return bool(self.judgements) and all(j.verdict.is_judged for j in self.judgements)
+
+    @property
+    def none_breached(self) -> bool:
+        return self.all_judged and all(j.verdict is not Verdict.BREACHED for j in self.judgements)
 
     @property
     def all_ok(self) -> bool:
@@ -160,7 +164,7 @@ def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
         timer = state.timers.get(key)
         if judgement.verdict is Verdict.BREACHED:
             timers[key] = timer.run(look.now) if timer else Clock(look.now)
-        elif judgement.verdict is not Verdict.OK and timer:
+        elif not judgement.verdict.is_judged and timer:
             timers[key] = timer.stop(look.now)
     for symbol in look.spec.symbols.canary:
         key = (SILENCE, symbol)
@@ -203,6 +207,20 @@ def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
             why = f"no fresh data of {symbol} for {held}, while the metrics source answered"
             return _roll_back(look, state, "CanarySilent", why)
     return state
+
+
+def _roll_back_if_overdue(look: _Look, state: RolloutState, due: datetime) -> RolloutState:
+    """Roll back a canary that is neither good nor bad long after it should have been judged."""
+    rules = look.spec.evaluation
+    is_overdue = look.now - due >= rules.deadline and rules.on_deadline is OnDeadline.ROLLBACK
+    # What an ill metrics source does not say is held against nobody.
+    if not is_overdue or look.seen.metrics.failure is not None:
+        return state
+    doubts = [j for j in look.judgements if j.verdict is not Verdict.OK]
+    why = f"not judged good {format_duration(rules.deadline)} after it was due"
+    return _roll_back(
+        look, state, "DeadlineExceeded", why + "".join(f": {j.message}" for j in doubts[:1])
+    )
 
 
 def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
@@ -256,10 +274,12 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
     clock = clock.run(now) if look.all_judged else clock.stop(now)
     state = replace(state, stage_clock=clock)
     is_over = clock.elapsed(now) >= look.spec.stages[index].duration
-    if not (is_over and look.all_ok):
-        return state
-    if index + 1 < len(look.spec.stages):
+    if is_over and look.none_breached and index + 1 < len(look.spec.stages):
         return _start_stage(look, state, index + 1)
+    if not (is_over and look.all_ok):
+        return _roll_back_if_overdue(
+            look, state, clock.started_at + look.spec.stages[index].duration
+        )
     why = f"every stage passed; starting {_canary(state).version} on the full symbol set"
     return _enter(look, state, Phase.PROMOTING, "StagesPassed", why)
 
