@@ -277,13 +277,14 @@ def _judge_evidence(
         text += f", {word} {shown_beside(at_worst, threshold)} with {sure} confidence (not {limit})"
     else:
         verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
-        between = f"{_end(bound.whole_lower)} to {_end(bound.whole_upper)}"
+        between = f"{shown_end(bound.whole_lower)} to {shown_end(bound.whole_upper)}"
         text += f"; the evidence says {between} with {sure} confidence ({limit} is open)"
     return Judgement(condition, symbol, verdict, reason, text, value, samples, bound)
 
 
-def _end(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "anything"
+def shown_end(value: float) -> str:
+    """An end of an interval, in words where it is open."""
+    return f"{value:.4g}" if math.isfinite(value) else "?"
 
 
 def shown_beside(value: float, threshold: float) -> str:

@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -29,15 +29,17 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from signalcanary.contract import (
+    EVIDENCE_BOUND,
     EVIDENCE_SAMPLES,
     EVIDENCE_TIMESTAMP,
     HEARTBEAT,
     WARMUP,
+    BoundLabel,
     MetricLabel,
     Track,
     format_duration,
 )
-from signalcanary.evaluate import Measurement, MetricsSeen, SourceFailure
+from signalcanary.evaluate import Bound, Measurement, MetricsSeen, SourceFailure
 
 
 class MetricsSourceError(Exception):
@@ -89,7 +91,7 @@ class MetricsSource(Protocol):
 def series_names(targets: Iterable[Target]) -> list[str]:
     """Names of the series that judging these targets takes."""
     asked = sorted({metric for target in targets for metric in target.metrics})
-    return [*asked, EVIDENCE_TIMESTAMP, EVIDENCE_SAMPLES, HEARTBEAT, WARMUP]
+    return [*asked, EVIDENCE_TIMESTAMP, EVIDENCE_SAMPLES, EVIDENCE_BOUND, HEARTBEAT, WARMUP]
 
 
 def failed(targets: Iterable[Target], error: MetricsSourceError) -> dict[Target, MetricsSeen]:
@@ -103,6 +105,7 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
     by_owner = {(t.namespace, t.name, t.revision): t for t in targets}
     values: dict[Target, dict[tuple[str, str], list[float]]] = {t: {} for t in targets}
     evidence: dict[Target, dict[tuple[str, str, str], float]] = {t: {} for t in targets}
+    bounds: dict[Target, dict[tuple[str, str], dict[float, Bound]]] = {t: {} for t in targets}
     control: dict[tuple[str, str], dict[str, float]] = {}
     for item in series:
         labels = item.labels
@@ -126,6 +129,9 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
             continue
         if item.metric in target.metrics:
             values[target].setdefault((item.metric, symbol), []).append(item.value)
+        elif item.metric == EVIDENCE_BOUND:
+            by_level = bounds[target].setdefault((labels.get(MetricLabel.METRIC, ""), symbol), {})
+            _take_bound(by_level, labels, item.value)
         else:
             of_metric = labels.get(MetricLabel.METRIC, "")
             known = evidence[target]
@@ -135,15 +141,44 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
             value = item.value if math.isfinite(item.value) else -math.inf
             known[key] = min(value, known.get(key, value))
     return {
-        t: _metrics_seen(t, values[t], evidence[t], control.get((t.namespace, t.name), {}))
+        t: _metrics_seen(
+            t, values[t], evidence[t], bounds[t], control.get((t.namespace, t.name), {})
+        )
         for t in targets
     }
+
+
+_ENDS = {
+    ("lower", "now"): "lower",
+    ("upper", "now"): "upper",
+    ("lower", "whole"): "whole_lower",
+    ("upper", "whole"): "whole_upper",
+}
+
+
+def _take_bound(by_level: dict[float, Bound], labels: Mapping[str, str], value: float) -> None:
+    """Note one end of one bound; of two series that claim to be the same, the more cautious."""
+    end = _ENDS.get((labels.get(BoundLabel.SIDE, ""), labels.get(BoundLabel.WINDOW, "")))
+    try:
+        level = float(labels.get(BoundLabel.LEVEL, ""))
+    except ValueError:
+        return
+    if end is None or not 0 < level < 1:
+        return
+    known = by_level.get(level)
+    cautious = min if end.endswith("lower") else max
+    if not math.isfinite(value):
+        value = cautious(-math.inf, math.inf)
+    if known is not None and math.isfinite(getattr(known, end)):
+        value = cautious(value, getattr(known, end))
+    by_level[level] = replace(known or Bound(level), **{end: value})
 
 
 def _metrics_seen(
     target: Target,
     values: Mapping[tuple[str, str], list[float]],
     evidence: Mapping[tuple[str, str, str], float],
+    bounds: Mapping[tuple[str, str], Mapping[float, Bound]],
     control: Mapping[str, float],
 ) -> MetricsSeen:
     symbols = {symbol for _, _, symbol in evidence} | {symbol for _, symbol in values}
@@ -155,6 +190,7 @@ def _metrics_seen(
                 values=tuple(values.get((metric, symbol), ())),
                 samples=int(samples) if samples is not None and 0 <= samples < 2**53 else None,
                 evaluated_at=_instant(evidence.get((EVIDENCE_TIMESTAMP, metric, symbol))),
+                bounds=tuple(bounds.get((metric, symbol), {}).values()),
             )
     beats = {s: _instant(evidence.get((HEARTBEAT, "", s))) for s in symbols}
     return MetricsSeen(

@@ -7,14 +7,24 @@ when. Pure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from signalcanary.api import OnNoData, SignalCanarySpec
+from signalcanary.api import OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
-from signalcanary.evaluate import Judgement, MetricsSeen, Silence, Verdict, silence_of, worst
+from signalcanary.evaluate import (
+    Bound,
+    Judgement,
+    MetricsSeen,
+    Silence,
+    Verdict,
+    shown_end,
+    silence_of,
+    worst,
+)
 from signalcanary.lifecycle import stage_index
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
@@ -203,10 +213,25 @@ def _judgement(judgement: Judgement, state: RolloutState, now: datetime) -> dict
         value=judgement.value,
         threshold=condition.threshold,
         samples=judgement.samples,
+        evidence=_bound(judgement.bound) if judgement.bound else None,
         breachedFor=_seconds(timer.elapsed(now)) if timer else None,
         allowedFor=format_duration(condition.for_),
         message=judgement.message,
     )
+
+
+def _bound(bound: Bound) -> dict[str, Any]:
+    """The evidence; an end that is not known is left out, as JSON has no infinity."""
+    return {"level": bound.level} | {
+        name: value
+        for name, value in (
+            ("atLeast", bound.lower),
+            ("atMost", bound.upper),
+            ("wholeAtLeast", bound.whole_lower),
+            ("wholeAtMost", bound.whole_upper),
+        )
+        if math.isfinite(value)
+    }
 
 
 MAX_SUMMARY = 24
@@ -231,8 +256,12 @@ def _summarise(judgement: Judgement, state: RolloutState, now: datetime) -> str:
     """A judgement in one line, for people."""
     condition = judgement.condition
     value = "no value" if judgement.value is None else f"{judgement.value:.4g}"
+    surely = " surely" if judgement.bound else ""
+    if judgement.bound:
+        low, high = judgement.bound.whole_lower, judgement.bound.whole_upper
+        value += f" ({shown_end(low)} to {shown_end(high)})"
     line = (
-        f"{judgement.symbol}: {condition.metric} {value}, rolls back if "
+        f"{judgement.symbol}: {condition.metric} {value}, rolls back if{surely} "
         f"{condition.describe().removeprefix(condition.metric + ' ')}: {judgement.verdict}"
     )
     timer = state.timers.get((condition.key, judgement.symbol))
@@ -294,7 +323,18 @@ def _message(
     unknown = [j for j in judgements if not j.verdict.is_judged]
     if unknown and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         return f"holding: {unknown[0].message}" + (f" ({problem})" if problem else "")
+    unproven = [j for j in judgements if j.verdict is Verdict.UNPROVEN]
+    if unproven and _is_due(spec, state, now):
+        return f"waiting for evidence before the promotion: {unproven[0].message}"
     return state.message
+
+
+def _is_due(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> bool:
+    """Whether the last stage has been observed for long enough."""
+    index = stage_index(spec, state)
+    is_last = index is not None and index + 1 == len(spec.stages)
+    clock = state.stage_clock
+    return is_last and clock is not None and clock.elapsed(now) >= spec.stages[-1].duration
 
 
 def describe_next(
@@ -336,7 +376,11 @@ def describe_next(
         f"stage {spec.stages[index + 1].name}" if index + 1 < len(spec.stages) else "the promotion"
     )
     if left <= timedelta(0):
-        return f"{then} as soon as every condition is Ok"
+        text = f"{then} as soon as every condition is Ok"
+        if spec.evaluation.on_deadline is OnDeadline.ROLLBACK:
+            due = state.stage_clock.started_at + spec.stages[index].duration
+            text += f"; rolls back at about {_clock_time(due + spec.evaluation.deadline)} otherwise"
+        return text
     if state.stage_clock.blind_since is not None:
         return f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
     return f"{then} in {_seconds(left)}, at about {_clock_time(now + left)}, if all stays Ok"

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from signalcanary.api import SignalCanarySpec
 from signalcanary.contract import Track
-from signalcanary.evaluate import Measurement, MetricsSeen, SourceFailure
+from signalcanary.evaluate import Bound, Measurement, MetricsSeen, SourceFailure
 from signalcanary.lifecycle import decide
 from signalcanary.revisions import RevisionRef, build_revision, refer_to
 from signalcanary.rollout import (
@@ -64,6 +64,7 @@ class World:
         stable_silent: the same of the stable track.
         values: by metric, for all symbols; a missing metric has evidence but no value.
         of_symbol: values that differ for one symbol.
+        bounds: by metric, the evidence beside the value, for all symbols.
         pods_start: whether the workloads that are wanted become ready.
         pods_stop: whether the workloads that are not wanted go.
     """
@@ -73,6 +74,7 @@ class World:
     stable_silent: dict[str, datetime] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=lambda: dict(HEALTHY))
     of_symbol: dict[tuple[str, str], float] = field(default_factory=dict)
+    bounds: dict[str, tuple[Bound, ...]] = field(default_factory=dict)
     pods_start: bool = True
     pods_stop: bool = True
     samples: int = 5000
@@ -93,7 +95,10 @@ class World:
                 metric = condition.metric
                 value = self.of_symbol.get((metric, symbol), self.values.get(metric))
                 measurements[metric, symbol] = Measurement(
-                    values=() if value is None else (value,), samples=self.samples, evaluated_at=at
+                    values=() if value is None else (value,),
+                    samples=self.samples,
+                    evaluated_at=at,
+                    bounds=self.bounds.get(metric, ()),
                 )
         warmup = dict.fromkeys(spec.symbols.canary, 1.0)
         serves = any(track is Track.STABLE and t.is_ready for (track, _), t in self.tracks.items())

@@ -41,6 +41,7 @@ _PATH = (Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING, Phase
 _WAY_BACK = (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
 _STYLE: Mapping[Verdict, str] = {
     Verdict.OK: "green",
+    Verdict.UNPROVEN: "cyan",
     Verdict.INCONCLUSIVE: "dim",
     Verdict.NO_DATA: "yellow",
     Verdict.ERROR: "yellow",
