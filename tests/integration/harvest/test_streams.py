@@ -209,9 +209,8 @@ async def test_rows_are_kept_while_the_volume_refuses_and_committed_afterwards(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    patient = dataclasses.replace(kit.quick, commit_attempts=1000)
     obstacle = tmp_path / "date=2026-05-01"
-    async with kit.running_harvest(config, patient) as harvest:
+    async with kit.running_harvest(config) as harvest:
         await exchange.connected()
         obstacle.write_text("a file where the folder must be")
         for trade_id in range(1, 4):
@@ -225,17 +224,22 @@ async def test_rows_are_kept_while_the_volume_refuses_and_committed_afterwards(
     assert ids_of(kit, tmp_path) == [1, 2, 3]
 
 
-async def test_a_volume_that_goes_on_refusing_ends_the_process_with_a_clear_error(
+async def test_what_cannot_be_committed_at_the_end_is_a_clear_error(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    worker = Harvest(config, ("BTCUSDT",), dataclasses.replace(kit.quick, commit_attempts=2))
+    hasty = dataclasses.replace(kit.quick, last_commit_seconds=0.2)
+    worker, stop = Harvest(config, ("BTCUSDT",), hasty), asyncio.Event()
     (tmp_path / "date=2026-05-01").write_text("a file where the folder must be")
-    run = asyncio.create_task(worker.run(asyncio.Event()))
+    run = asyncio.create_task(worker.run(stop))
+    counts = worker.counts.symbols["BTCUSDT"]
     try:
         await exchange.connected()
         exchange.trade(1)
-        with pytest.raises(HarvestError, match="2 commits failed"):
+        await kit.wait_until(lambda: sum(counts.commit_errors.values()) > 8, "many refusals")
+        assert not run.done(), "it holds the rows as long as it lives"
+        stop.set()
+        with pytest.raises(HarvestError, match="not committed"):
             async with asyncio.timeout(10):
                 await run
     finally:

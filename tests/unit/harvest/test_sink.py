@@ -224,3 +224,23 @@ def test_orphans_in_a_bucket_are_removed_too(data_path: str) -> None:
     assert sink.last is not None
     assert sink.last.seq == 19
     sink.close()
+
+
+def test_a_wall_clock_that_is_set_back_or_ahead_loses_and_repeats_nothing(data_path: str) -> None:
+    hour_ns = 3_600 * 10**9
+    ids = []
+    for start, steps in enumerate(((0, 0), (0, -5), (3, -20), (20, 0))):
+        walls = iter([10**18 + step * hour_ns for step in steps])
+        sink = SymbolSink(open_storage(data_path), "BTCUSDT", wall_ns=walls.__next__)
+        assert sink.removed == []
+        for n in range(2):
+            ids.append(2 * start + n)
+            sink.commit(cut_of((ids[-1], MIDNIGHT)))
+        sink.close()
+    assert [
+        trade_id
+        for entry in ManifestReader(open_storage(data_path), "BTCUSDT").poll()
+        for part in entry.parts
+        if part.kind is Kind.TRADE
+        for trade_id in read_part(open_storage(data_path), part).column("trade_id").to_pylist()
+    ] == ids

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from signalcanary.contract import WorkloadConfig
 from signalcanary_workloads.harvest.backfill import Backfills
+from signalcanary_workloads.harvest.commits import Commits
 from signalcanary_workloads.harvest.feed import (
     Feed,
     Frame,
@@ -34,7 +35,7 @@ from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.rest import TradeHistory
 from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.settings import Settings
-from signalcanary_workloads.harvest.sink import CommitFailed, ResumeFailed, SymbolSink
+from signalcanary_workloads.harvest.sink import ResumeFailed, SymbolSink
 from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import BookTicker, WireError, parse_frame
 from signalcanary_workloads.serving import Health, serve
@@ -84,9 +85,13 @@ class Harvest:
             self._history, self.pipelines, self.counts.symbols, settings, self._fail
         )
         self.watch = Watch(self.feeds, self.pipelines, settings)
-        self._commit_now = asyncio.Event()
-        self._committed = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._commits = Commits(
+            self._sinks,
+            self.pipelines,
+            self.counts,
+            config.commit_interval.total_seconds(),
+            settings,
+        )
         self._failure: asyncio.Future[None] | None = None
 
     def _open(self, symbol: str) -> None:
@@ -119,7 +124,7 @@ class Harvest:
         """Let other processes write the symbols."""
         for sink in self._sinks.values():
             sink.close()
-        self._sinks = {}
+        self._sinks.clear()
 
     def _make_feeds(self, symbols: tuple[str, ...]) -> list[Feed]:
         settings = self._settings
@@ -137,14 +142,15 @@ class Harvest:
         """Harvest until `stop` is set, then commit what is there.
 
         Raises:
-            HarvestError: the volume refuses to take the rows.
+            HarvestError: at the end the volume or bucket refuses to take the rows.
+            SinkError: another process writes a symbol.
         """
         self._failure = asyncio.get_running_loop().create_future()
         async with self._history:
             readers = [asyncio.create_task(feed.run()) for feed in self.feeds]
             readers.append(asyncio.create_task(self._tick()))
             processing = asyncio.create_task(self._process())
-            committing = asyncio.create_task(self._commit_regularly())
+            committing = asyncio.create_task(self._commits.run())
             stopped = asyncio.create_task(stop.wait())
             try:
                 watched: list[asyncio.Future[Any]] = [*readers, processing, committing, stopped]
@@ -156,11 +162,10 @@ class Harvest:
                     finished.result()
                 await _cancel(*readers, processing, *self._backfills.tasks)
                 self._drain()
-                self._stopping.set()
-                self._commit_now.set()
-                await committing
-                for symbol in self.pipelines:
-                    await self._commit(symbol)
+                if (problem := await self._commits.finish(committing)) is not None:
+                    raise HarvestError(
+                        f"{problem}; the rows since the last manifest entry are not committed"
+                    )
             finally:
                 await _cancel(*readers, processing, committing, stopped, *self._backfills.tasks)
                 self._failure.cancel()
@@ -189,7 +194,7 @@ class Harvest:
             handled += 1
             if handled % self._settings.batch_frames == 0:
                 self.health.heartbeat()
-                await self._mind_memory()
+                await self._commits.mind_memory(self.health.heartbeat)
                 await asyncio.sleep(0)
 
     def _drain(self) -> None:
@@ -198,17 +203,6 @@ class Harvest:
                 frame = self._queue.get_nowait()
                 if frame is not None:
                     self._handle(frame)
-
-    async def _mind_memory(self) -> None:
-        most = max(pipeline.nbytes for pipeline in self.pipelines.values())
-        if most >= self._settings.commit_bytes:
-            self._commit_now.set()
-        while most >= self._settings.stop_reading_bytes:
-            self.health.heartbeat()  # waiting for the volume, which has its own bound
-            self._committed.clear()
-            self._commit_now.set()
-            await self._committed.wait()
-            most = max(pipeline.nbytes for pipeline in self.pipelines.values())
 
     def _handle(self, frame: Frame) -> None:
         feed, conn_id, recv_ns, raw = frame
@@ -276,48 +270,6 @@ class Harvest:
         self._silent.discard((symbol, group))
         waiting = ", ".join(f"{name} {group}" for name, group in sorted(self._silent))
         self.health.set_ready(not self._silent, f"waiting for {waiting}" if waiting else "")
-
-    # ------------------------------------------------------------------ commits
-
-    async def _commit_regularly(self) -> None:
-        interval_seconds = self._config.commit_interval.total_seconds()
-        while not self._stopping.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_seconds):
-                    await self._commit_now.wait()
-            self._commit_now.clear()
-            for symbol in self.pipelines:
-                await self._commit(symbol)
-            self._committed.set()
-
-    async def _commit(self, symbol: str) -> None:
-        cut = self.pipelines[symbol].cut()
-        if cut is None:
-            return
-        counts = self.counts.symbols[symbol]
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                entry = await asyncio.to_thread(self._sinks[symbol].commit, cut)
-                break
-            except CommitFailed as exc:
-                counts.commit_errors[exc.reason] = counts.commit_errors.get(exc.reason, 0) + 1
-                fields = {"symbol": symbol, "reason": exc.reason, "detail": str(exc)}
-                if attempt == 1:
-                    log.error("commit failed, rows are kept", extra={"fields": fields})
-                if attempt >= self._settings.commit_attempts or self._stopping.is_set():
-                    raise HarvestError(
-                        f"{symbol}: {attempt} commits failed, the last: {exc}; the rows since "
-                        "the last manifest entry are not on the volume"
-                    ) from exc
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.commit_retry_seconds):
-                    await self._stopping.wait()
-        counts.commits += 1
-        counts.last_commit_seconds = entry.committed_ns / 1e9
-        for part in entry.parts:
-            counts.rows[part.kind] = counts.rows.get(part.kind, 0) + part.rows
 
 
 async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:

@@ -37,6 +37,10 @@ class SymbolCounts:
     commits: int = 0
     last_commit_seconds: float | None = None
     commit_errors: dict[str, int] = field(default_factory=dict)
+    commit_refused: bool = False
+    """The last try to commit was refused."""
+    held_bytes: int = 0
+    """Memory of the rows that are being committed."""
     rows: dict[Kind, int] = field(default_factory=dict)
     backfill_errors: dict[str, int] = field(default_factory=dict)
 
@@ -49,6 +53,8 @@ class RuntimeCounts:
     parse_errors: dict[tuple[str, str], int] = field(default_factory=dict)
     """By reason and field."""
     reconnects: dict[str, int] = field(default_factory=dict)
+    reading_stopped: bool = False
+    """Too much waits to be committed."""
 
 
 class HarvestCollector(Collector):
@@ -229,7 +235,7 @@ class HarvestCollector(Collector):
         symbol = MetricLabel.SYMBOL
         commits = self._counter("harvest_commits", "Manifest entries written.", symbol)
         errors = self._counter(
-            "harvest_commit_errors", "Commits that the volume refused.", symbol, "reason"
+            "harvest_commit_errors", "Commits that were refused.", symbol, "reason"
         )
         rows = self._counter("harvest_rows_committed", "Rows by kind.", symbol, "kind")
         last = self._gauge(
@@ -245,8 +251,12 @@ class HarvestCollector(Collector):
                 rows.add_metric([*labels, kind], n)
             if counts.last_commit_seconds is not None:
                 last.add_metric(labels, counts.last_commit_seconds)
-            waiting.add_metric(labels, self._pipelines[name].nbytes)
-        yield from (commits, errors, rows, last, waiting)
+            waiting.add_metric(labels, self._pipelines[name].nbytes + counts.held_bytes)
+        stopped = self._gauge(
+            "harvest_reading_stopped", "1 while too much waits to be committed, else 0."
+        )
+        stopped.add_metric(self._base, int(self._counts.reading_stopped))
+        yield from (commits, errors, rows, last, waiting, stopped)
 
     def _of_cvd(self) -> Iterator[Metric]:
         symbol = MetricLabel.SYMBOL

@@ -25,9 +25,11 @@ class Settings:
     commit_bytes: int = 64 << 20
     """Uncommitted rows of a symbol that start a commit before its interval is over."""
     stop_reading_bytes: int = 256 << 20
-    """Uncommitted rows of a symbol that stop the reading until a commit succeeds."""
-    commit_attempts: int = 6
+    """Uncommitted rows of all symbols together that stop the reading until a commit succeeds.
+    With what Parquet takes to be written it fits a pod of 1 GiB."""
     commit_retry_seconds: float = 2.0
+    last_commit_seconds: float = 20.0
+    """How long the last commit is tried after a signal to stop; Kubernetes kills after 30 s."""
     batch_frames: int = 500
     """Frames processed before other tasks get their turn."""
     feed: FeedSettings = field(default_factory=FeedSettings)
