@@ -11,7 +11,7 @@ from signalcanary_workloads.analysis.engine import EngineConfig
 from signalcanary_workloads.analysis.runner import Clocks, SymbolRunner
 from signalcanary_workloads.exchange.faults import parse_faults
 from signalcanary_workloads.exchange.server import ExchangeConfig, Synthetic, running_exchange
-from signalcanary_workloads.store import Kind, Quality
+from signalcanary_workloads.store import Kind, Quality, open_storage
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SOUND_SECONDS, REVERSED_SECONDS, REPAIRED_SECONDS = 200, 600, 600
@@ -22,7 +22,8 @@ def analyse(data_path: Path, symbol: str) -> Any:
         {"calibration": {"train": "100s", "test": "100s", "refit": "100s"}}
     )
     config = EngineConfig.from_signal(signal)
-    runner = SymbolRunner(symbol, data_path, config, Clocks(time.time, time.monotonic))
+    storage = open_storage(str(data_path))
+    runner = SymbolRunner(symbol, storage, config, Clocks(time.time, time.monotonic))
     while runner.step():
         pass
     assert runner.state.error is None
