@@ -5,7 +5,8 @@ enforces is generated from these models (`crd.py`), so what `kubectl explain` sa
 server refuses and what the operator reads cannot drift apart.
 
 Rules across fields are CEL, beside the model they belong to; each message says what to write
-instead. The validators repeat the few that local runs need, where no API server stands guard.
+instead. The validators repeat those that lint and local runs need, where no API server stands
+guard.
 """
 
 from __future__ import annotations
@@ -256,6 +257,11 @@ class Condition(Model):
             )
         if (self.above is None) == (self.below is None):
             raise ValueError(f"{self.metric}: write exactly one of above and below")
+        if self.metric.startswith("slice_auc_"):
+            if self.above is not None and self.above < 0.75:
+                raise ValueError(f"{self.metric}: {_AUC_IS_GOOD_WHEN_HIGH}")
+        elif self.below is not None and not self.metric.endswith("_samples"):
+            raise ValueError(f"{self.metric}: {_BAD_WHEN_HIGH}")
         return self
 
     @property

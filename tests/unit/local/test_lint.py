@@ -106,6 +106,18 @@ def test_a_good_manifest_gives_its_spec_with_all_defaults() -> None:
             id="no bound",
         ),
         pytest.param(
+            "  rollback: {conditions: [{metric: platt_ece, below: 0.05}]}",
+            "f:10: spec.rollback.conditions[0]: platt_ece: this metric is bad when it is high: "
+            "write above",
+            id="the good direction",
+        ),
+        pytest.param(
+            "  rollback: {conditions: [{metric: slice_auc_active_period, above: 0.55}]}",
+            "f:10: spec.rollback.conditions[0]: slice_auc_active_period: a high AUC is good: "
+            "write below",
+            id="the good direction of an AUC",
+        ),
+        pytest.param(
             "  signal: {cvd: {autoFlip: 'yes'}}",
             "f:10: spec.signal.cvd.autoFlip: is the text 'yes'; write true or false",
             id="not a boolean",

@@ -25,6 +25,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "both bounds": (conditions(ECE | {"below": 0}), "write exactly one of above and below"),
     "no bound": (conditions({"metric": "platt_ece"}), "write exactly one of above and below"),
+    "an AUC that is bad when it is good": (
+        conditions({"metric": "slice_auc_active_period", "above": 0.7499}),
+        "a high AUC is good: write below",
+    ),
+    **{
+        f"a low {metric}": (
+            conditions({"metric": metric, "below": 0.05}),
+            f"{metric}: this metric is bad when it is high: write above",
+        )
+        for metric in ("platt_ece", "platt_brier", "merge_time_diff_ms_p99")
+    },
     "one direction twice": (conditions(ECE, ECE | {"above": 0.2}), "keep one of them"),
     "no condition": (conditions(), "at least 1 item"),
     "a bound that is no number": (conditions(ECE | {"above": float("nan")}), "finite number"),
@@ -69,10 +80,19 @@ def test_the_least_that_must_be_written_is_enough() -> None:
 
 
 def test_one_metric_may_be_bounded_on_both_sides() -> None:
+    auc, rows = {"metric": "slice_auc_ny_session"}, {"metric": "platt_test_samples"}
     spec = SignalCanarySpec.model_validate(
-        GOOD | conditions(ECE, {"metric": "platt_ece", "below": 0.01})
+        GOOD
+        | conditions(
+            auc | {"above": 0.75}, auc | {"below": 0.5}, rows | {"above": 9e6}, rows | {"below": 9}
+        )
     )
-    assert [c.key for c in spec.rollback.conditions] == ["platt_ece>0.1", "platt_ece<0.01"]
+    assert [c.key for c in spec.rollback.conditions] == [
+        "slice_auc_ny_session>0.75",
+        "slice_auc_ny_session<0.5",
+        "platt_test_samples>9000000",
+        "platt_test_samples<9",
+    ]
 
 
 def test_a_spec_reads_back_from_what_it_writes() -> None:
@@ -81,8 +101,9 @@ def test_a_spec_reads_back_from_what_it_writes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "above", "below"), [(0.1, False, False), (0.11, True, False), (0.09, False, True)]
+    ("value", "above", "below"), [(0.8, False, False), (0.81, True, False), (0.79, False, True)]
 )
 def test_a_bound_itself_is_not_beyond_it(value: float, above: bool, below: bool) -> None:
-    assert Condition(metric="platt_ece", above=0.1).is_beyond(value) is above
-    assert Condition(metric="platt_ece", below=0.1).is_beyond(value) is below
+    auc = "slice_auc_active_period"
+    assert Condition(metric=auc, above=0.8).is_beyond(value) is above
+    assert Condition(metric=auc, below=0.8).is_beyond(value) is below
