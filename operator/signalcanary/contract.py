@@ -1,4 +1,4 @@
-"""What the operator and the workloads agree on, and nothing else.
+"""What the operator and the workloads agree on, and nothing else; `stream` adds the signals.
 
 Three things: the signal configuration (what is rolled out), the workload configuration (the
 file a harvest or analysis process is started with), and the metrics that come back. Both
@@ -364,6 +364,12 @@ class WorkloadConfig(Model):
     name: str = Field(description="The SignalCanary's name.")
     track: Track
     revision: str = Field(description="The revision's name, a metric label.")
+    attempt: int = Field(
+        default=0,
+        ge=0,
+        description="Which try of the revision this is; it grows with each rollout. 0 publishes "
+        "no signal, as no gate names it.",
+    )
     fingerprint: str = Field(description="Canonical hash of all that changes the signal.")
     version: str
     shards: tuple[tuple[str, ...], ...] = Field(description="Symbols of each shard, by ordinal.")

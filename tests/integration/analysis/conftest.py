@@ -166,6 +166,7 @@ def workload(volume: Volume, signal: SignalConfig) -> WorkloadConfig:
             "name": "demo",
             "track": Track.CANARY,
             "revision": "r1",
+            "attempt": 3,
             "fingerprint": "abc",
             "version": "0.1.0",
             "shards": [["BTCUSDT", "ETHUSDT"]],

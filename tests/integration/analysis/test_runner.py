@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import pyarrow as pa
@@ -17,7 +18,9 @@ from signalcanary.contract import (
 )
 from signalcanary_workloads.analysis.engine import EngineConfig
 from signalcanary_workloads.analysis.exporter import AnalysisCollector
+from signalcanary_workloads.analysis.gate import GateReader
 from signalcanary_workloads.analysis.runner import RETRY_SECONDS, Clocks, SymbolRunner
+from signalcanary_workloads.analysis.signals import SignalLog
 from signalcanary_workloads.store import SCHEMAS, Kind, Storage, open_storage
 
 NOW = 1_800_000_000.0
@@ -41,13 +44,23 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def start(volume, signal, clock):
+def start(volume, workload, tmp_path, clock):
+    """Runners that record their signals each in a folder of its own."""
+    folders = itertools.count()
+    logs = []
+
     def build(symbol: str = "BTCUSDT", storage: Storage | None = None) -> SymbolRunner:
         clocks = Clocks(clock.read, clock.read)
         place = storage or open_storage(str(volume.data_path))
-        return SymbolRunner(symbol, place, EngineConfig.from_signal(signal), clocks)
+        record = workload.model_copy(update={"data_path": str(tmp_path / f"{next(folders)}")})
+        gate = GateReader.of(workload, None)
+        log = SignalLog(symbol, record, gate, lambda: int(clock.now * 1e9))
+        logs.append(log)
+        return SymbolRunner(symbol, place, EngineConfig.from_signal(workload.signal), clocks, log)
 
-    return build
+    yield build
+    for log in logs:
+        log.close()
 
 
 def drain(runner: SymbolRunner) -> None:

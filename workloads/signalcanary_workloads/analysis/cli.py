@@ -1,7 +1,8 @@
 """The analysis process: ``python -m signalcanary_workloads analysis``.
 
-It only wires: configuration → one runner a symbol of its shard → /metrics. Reading and
-evaluating happen in one worker thread, so that a scrape is answered while history is replayed.
+It only wires: configuration → one runner a symbol of its shard → /metrics and the stream.
+Reading, evaluating and recording happen in one worker thread, so that a scrape is answered, and
+a heartbeat sent, while history is replayed.
 """
 
 from __future__ import annotations
@@ -13,21 +14,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import yaml
+import zmq
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from signalcanary.contract import METRICS_PORT, WorkloadConfig, parse_duration
+from signalcanary.stream import HEARTBEAT_SECONDS, SIGNALS_PORT, Heartbeat
 
 from ..serving import Health, serve, split_listen
 from ..store import BUCKET_SCHEME, open_storage
 from .engine import EngineConfig
 from .exporter import AnalysisCollector
+from .gate import GateReader
+from .publish import Publisher, SignalMetrics, publishing
 from .runner import Clocks, SymbolRunner
+from .signals import SignalLog
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to serve /metrics, /healthz and /readyz (default: %(default)s)",
     )
     parser.add_argument(
+        "--publish",
+        default=f"0.0.0.0:{SIGNALS_PORT}",
+        metavar="HOST:PORT",
+        help="where to publish signals, once the gate is open (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--gate",
+        type=Path,
+        metavar="FILE",
+        help="says who may publish; while it is not there, nobody (default: nobody ever)",
+    )
+    parser.add_argument(
         "--poll",
         type=_read_poll_seconds,
         metavar="DURATION",
@@ -79,11 +97,16 @@ def run(args: argparse.Namespace) -> int:
         config = WorkloadConfig.model_validate(yaml.safe_load(args.config.read_text("utf-8")))
         symbols = _symbols_of(config, args.shard)
         split_listen(args.listen)
+        split_listen(args.publish)
     except (OSError, yaml.YAMLError, ValidationError, ValueError) as exc:
         print(f"analysis: {args.config}: {exc}", file=sys.stderr)
         return 2
     poll_seconds = args.poll or default_poll_seconds(config.data_path)
-    asyncio.run(_run(config, symbols, args.listen, poll_seconds))
+    try:
+        asyncio.run(_run(config, symbols, args, poll_seconds))
+    except zmq.ZMQError as exc:
+        print(f"analysis: cannot publish at {args.publish}: {exc}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -99,7 +122,10 @@ def _symbols_of(config: WorkloadConfig, shard: int) -> tuple[str, ...]:
 
 
 async def _run(
-    config: WorkloadConfig, symbols: Sequence[str], listen: str, poll_seconds: float
+    config: WorkloadConfig,
+    symbols: Sequence[str],
+    args: argparse.Namespace,
+    poll_seconds: float,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -108,23 +134,98 @@ async def _run(
     engine_config = EngineConfig.from_signal(config.signal)
     clocks = Clocks(time.time, time.monotonic)
     storage = open_storage(config.data_path)
-    runners = [SymbolRunner(symbol, storage, engine_config, clocks) for symbol in symbols]
+    gate = GateReader.of(config, args.gate)
+    logs = {symbol: SignalLog(symbol, config, gate, time.time_ns) for symbol in symbols}
+    runners = [
+        SymbolRunner(symbol, storage, engine_config, clocks, log) for symbol, log in logs.items()
+    ]
     registry = CollectorRegistry()
     registry.register(AnalysisCollector(config, lambda: [r.state for r in runners]))
     health = Health()
-    async with serve(listen, registry, health) as url:
-        logger.info("analysis of %s at %s/metrics", ", ".join(symbols), url)
-        while not stop.is_set():
-            more = False
-            for runner in runners:
-                if stop.is_set():
-                    return
-                more = await asyncio.to_thread(runner.step) or more
-                health.heartbeat()
-            behind = [r.state.symbol for r in runners if not r.caught_up]
-            health.set_ready(not behind, f"catching up: {', '.join(behind)}" if behind else "")
-            if not more:
-                await _wait(stop, poll_seconds)
+    with publishing(args.publish) as publisher:
+        outlet = _Outlet(config, publisher, gate, logs, SignalMetrics(registry, config, symbols))
+        async with serve(args.listen, registry, health) as url:
+            logger.info("signals of %s at %s", ", ".join(symbols), publisher.address)
+            logger.info("analysis of %s at %s/metrics", ", ".join(symbols), url)
+            beating = asyncio.create_task(outlet.beat())
+            try:
+                await _analyse(runners, outlet, health, stop, poll_seconds, beating)
+            finally:
+                beating.cancel()
+    for log in logs.values():
+        log.close()
+
+
+async def _analyse(
+    runners: Sequence[SymbolRunner],
+    outlet: _Outlet,
+    health: Health,
+    stop: asyncio.Event,
+    poll_seconds: float,
+    beating: asyncio.Task[None],
+) -> None:
+    while not stop.is_set():
+        more = False
+        for runner in runners:
+            if stop.is_set():
+                return
+            more = await asyncio.to_thread(runner.step) or more
+            outlet.send(runner)
+            health.heartbeat()
+        if beating.done():
+            beating.result()  # raises what ended it
+        behind = [r.state.symbol for r in runners if not r.caught_up]
+        health.set_ready(not behind, f"catching up: {', '.join(behind)}" if behind else "")
+        if not more:
+            await _wait(stop, poll_seconds)
+
+
+class _Outlet:
+    """Sends what is on record, and a heartbeat a symbol and second. Of the event loop alone."""
+
+    def __init__(
+        self,
+        config: WorkloadConfig,
+        publisher: Publisher,
+        gate: GateReader,
+        logs: Mapping[str, SignalLog],
+        metrics: SignalMetrics,
+    ) -> None:
+        self._config = config
+        self._publisher = publisher
+        self._gate = gate
+        self._logs = logs
+        self._metrics = metrics
+        self._sent: dict[str, int] = {}
+
+    def send(self, runner: SymbolRunner) -> None:
+        symbol = runner.state.symbol
+        for flushed in runner.take_flushed():
+            for one in flushed.sendable:
+                self._publisher.send(one.signal)
+                self._sent[symbol] = one.signal.seq
+            self._metrics.count(symbol, flushed)
+
+    async def beat(self) -> None:
+        while True:
+            closed = self._gate.read()
+            for symbol, log in self._logs.items():
+                self._metrics.look(symbol, closed is None)
+                self._publisher.send(
+                    Heartbeat(
+                        track=self._config.track,
+                        symbol=symbol,
+                        revision=self._config.revision,
+                        attempt=self._config.attempt,
+                        # What is on record but not sent yet is no hole.
+                        seq=self._sent.get(symbol, log.resumed_seq),
+                        open=closed is None,
+                        reason=closed,
+                        emitted_ns=time.time_ns(),
+                    )
+                )
+            self._metrics.set_subscribers(self._publisher.count_subscribers())
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Feeds one symbol's engine from the store and publishes what may be shown.
+"""Feeds one symbol's engine from the store, and hands out what may be shown and sent.
 
 The engine knows event time only; this module decides what that means on the wall clock: when
 an evaluation is due, and what its timestamp may claim. A restart replays every entry of the
@@ -7,7 +7,8 @@ were committed before this process started carry their commit time, so that a re
 dead harvest cannot make old rows look new.
 
 A part that cannot be read stops the symbol, and its values disappear: to go on without it
-would be to evaluate rows that were never there. It is tried again every few seconds.
+would be to evaluate rows that were never there. So does a signal that cannot be recorded.
+Either is tried again every few seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from ..harvest.sink import SinkError
 from ..store import (
     SCHEMAS,
     CorruptPart,
@@ -35,6 +37,7 @@ from ..store import (
 )
 from .engine import Engine, EngineConfig, Evaluation
 from .rows import CVD_COLUMNS, FEATURE_COLUMNS, CvdRows, FeatureRows
+from .signals import Flushed, SignalLog
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +61,9 @@ class SymbolState:
     """Evaluation minus commit of the newest entry in it, wall clock."""
     entries_read: int = 0
     error: str | None = None
-    """Kind of the error that keeps this symbol from being read; None while it is read."""
+    """Kind of the error that keeps this symbol from going on; None while it does."""
     errors: tuple[tuple[str, int], ...] = ()
-    """Read errors so far, by kind."""
+    """Errors of the store so far, by kind."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,23 @@ class Clocks:
 
 
 class SymbolRunner:
-    """One symbol: its manifest reader, its engine and its published state."""
+    """One symbol: its manifest reader, its engine, its signals and its published state."""
 
-    def __init__(self, symbol: str, storage: Storage, config: EngineConfig, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        storage: Storage,
+        config: EngineConfig,
+        clocks: Clocks,
+        signals: SignalLog,
+    ) -> None:
         self.state = SymbolState(symbol)
         self._symbol = symbol
         self._storage = storage
         self._engine = Engine(config)
         self._clocks = clocks
+        self._signals = signals
+        self._flushed: deque[Flushed] = deque()
         self._started_seconds = clocks.wall()
         self._reader = ManifestReader(storage, symbol, clock=clocks.monotonic)
         self._queue: deque[Entry] = deque()
@@ -98,13 +110,21 @@ class SymbolRunner:
         """Has the newest entry been reached at least once, and is the symbol readable?"""
         return self.state.evaluation is not None and self._error is None
 
+    def take_flushed(self) -> list[Flushed]:
+        """What has become of signals since the last call."""
+        return [self._flushed.popleft() for _ in range(len(self._flushed))]
+
     def step(self) -> bool:
         """Read what is new, evaluate if due; True if there is more to read at once."""
         if self._retry_at is not None and self._clocks.monotonic() < self._retry_at:
             return False
         try:
-            at_end = self._read()
-        except StoreError as exc:
+            self._signals.open()
+            try:
+                at_end = self._read()
+            finally:
+                self._flushed.append(self._signals.flush())
+        except (StoreError, SinkError) as exc:
             self._fail(exc)
             return False
         if self._error is not None:
@@ -136,6 +156,7 @@ class SymbolRunner:
             self._queue.popleft()
             self._entries_read += 1
             taken = self._engine.take_in(features, scores)
+            self._signals.take_in(features, self._engine.scored, entry)
             self._new_rows += taken
             if taken:
                 self._newest_commit_seconds = entry.committed_ns / 1e9
@@ -166,7 +187,7 @@ class SymbolRunner:
             tuple(sorted(self._errors.items())),
         )
 
-    def _fail(self, exc: StoreError) -> None:
+    def _fail(self, exc: StoreError | SinkError) -> None:
         kind = type(exc).__name__
         self._errors[kind] += 1
         self._error = kind

@@ -1,0 +1,238 @@
+"""One symbol's signals on their way out: recorded first, each row once, then handed over to send.
+
+docs/designs/003 says why. A row is written to ``<data path>/signals`` as ``kind=signal`` with
+what was decided about it, sent or withheld and why; only then may it be sent. So whatever a
+consumer has seen is on record, and a process killed between the two leaves a hole in the
+sequence, which the consumer sees. The record's last entry says where a restart goes on: rows up
+to its watermark are never written again, later ones that are too old to be live are written as
+replayed, and not sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from signalcanary.contract import WorkloadConfig
+from signalcanary.stream import Signal
+
+from .. import store
+from ..harvest.sink import Batch, ResumeFailed, SymbolSink
+from .engine import EngineConfig, Scored, Unusable
+from .gate import GateReader
+from .rows import FeatureRows, Floats, Ints, Regime
+
+FOLDER: Final = "signals"
+"""Under the data path: a root of its own, as a manifest has one writer."""
+LIVE_NS: Final = 10 * 10**9
+"""A row whose commit is older than this when it is scored is history. Unit: ns, wall clock."""
+REPLAYED: Final = "replayed"
+
+_REGIMES: Final = {
+    Regime.UNKNOWN: store.Regime.UNKNOWN.value,
+    Regime.ACTIVE: store.Regime.ACTIVE.value,
+    Regime.QUIET: store.Regime.QUIET.value,
+}
+
+
+@dataclass(frozen=True)
+class Sendable:
+    """A signal that is on record as sent, and is to be sent now.
+
+    Attributes:
+        market_lag_seconds: how far the market had gone on when its row came, in event time.
+        wall_lag_seconds: from the commit of its row to its emission.
+    """
+
+    signal: Signal
+    market_lag_seconds: float
+    wall_lag_seconds: float
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """What became of the rows of one flush."""
+
+    sendable: tuple[Sendable, ...] = ()
+    withheld: tuple[tuple[str, int], ...] = ()
+    """Rows that are not sent, by reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """Rows that came with one commit of harvest."""
+
+    columns: dict[str, list[Any]]
+    committed_ns: int
+    watermark_ms: int
+
+    def __len__(self) -> int:
+        return len(self.columns["ts"])
+
+
+class SignalLog:
+    """The signals of one symbol. Not for two threads at once."""
+
+    def __init__(
+        self,
+        symbol: str,
+        config: WorkloadConfig,
+        gate: GateReader,
+        wall_ns: Callable[[], int],
+    ) -> None:
+        self._symbol = symbol
+        self._config = config
+        self._horizon_ms = EngineConfig.from_signal(config.signal).horizon_ms
+        self._gate = gate
+        self._wall_ns = wall_ns
+        self._started_ns = wall_ns()
+        self._root = f"{config.data_path}/{FOLDER}"
+        self._sink: SymbolSink | None = None
+        self._recorded_ms: int | None = None
+        self._pending: list[_Pending] = []
+        self._seq = 0
+        self.resumed_seq: int | None = None
+        """Of the last signal that processes before this one had on record as sent, if any."""
+
+    def open(self) -> None:
+        """Take the record, and find where it ends; does nothing if it is open.
+
+        Raises:
+            SinkError: another process has it, or what is there cannot be continued.
+        """
+        if self._sink is not None:
+            return
+        sink = SymbolSink(store.open_storage(self._root), self._symbol, self._wall_ns)
+        if sink.last is not None:
+            seq = sink.last.state.get("seq")
+            if not isinstance(seq, int):
+                sink.close()
+                raise ResumeFailed(f"{self._root}: the last entry of {self._symbol} has no seq")
+            self._recorded_ms, self._seq = sink.last.watermark_ms, seq
+            self.resumed_seq = seq or None
+        self._sink = sink
+
+    def close(self) -> None:
+        """Let another process take the record."""
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
+
+    def take_in(
+        self, features: FeatureRows, scored: tuple[Scored, ...], entry: store.Entry
+    ) -> None:
+        """Queue what the engine has just scored, but for what is on record already.
+
+        Args:
+            features: the rows the engine was given, in the order of `ts`.
+            entry: the commit that they came with.
+        """
+        columns = _columns_of(features, scored, self._recorded_ms)
+        if columns["ts"]:
+            self._pending.append(_Pending(columns, entry.committed_ns, entry.watermark_ms))
+
+    def flush(self) -> Flushed:
+        """Decide about the queued rows, record them, and hand over what is to be sent.
+
+        Raises:
+            CommitFailed: nothing was recorded, nothing may be sent; the rows stay queued.
+        """
+        if not self._pending:
+            return Flushed()
+        assert self._sink is not None  # it was opened
+        now_ns = self._wall_ns()
+        closed = self._gate.read()
+        seq = self._seq
+        rows: list[dict[str, Any]] = []
+        sendable: list[Sendable] = []
+        withheld: Counter[str] = Counter()
+        for pending in self._pending:
+            is_replayed = self._is_history(pending.committed_ns, now_ns)
+            reason = REPLAYED if is_replayed else closed
+            for row in self._rows(pending, now_ns):
+                row |= {"replayed": is_replayed, "published": reason is None}
+                row |= {"seq": None, "withheld": None if reason is None else str(reason)}
+                rows.append(row)
+                if reason is not None:
+                    withheld[reason] += 1
+                    continue
+                seq += 1
+                row["seq"] = seq
+                sendable.append(
+                    Sendable(
+                        Signal.model_validate(row | {"symbol": self._symbol}),
+                        (pending.watermark_ms - row["ts"]) / 1e3,
+                        (now_ns - pending.committed_ns) / 1e9,
+                    )
+                )
+        last = rows[-1]
+        table = pa.Table.from_pylist(rows, schema=store.SCHEMAS[store.Kind.SIGNAL])
+        tables = {store.Kind.SIGNAL: table}
+        self._sink.commit_batch(Batch(tables, last["ts"], last["gap_epoch"], {"seq": seq}))
+        self._pending.clear()
+        self._recorded_ms, self._seq = last["ts"], seq
+        return Flushed(tuple(sendable), tuple(sorted(withheld.items())))
+
+    def _is_history(self, committed_ns: int, now_ns: int) -> bool:
+        return committed_ns < self._started_ns or now_ns - committed_ns > LIVE_NS
+
+    def _rows(self, pending: _Pending, now_ns: int) -> list[dict[str, Any]]:
+        config = self._config
+        same = {
+            "horizon_ms": self._horizon_ms,
+            "track": config.track.value,
+            "revision": config.revision,
+            "attempt": config.attempt,
+            "fingerprint": config.fingerprint,
+            "version": config.version,
+            "emitted_ns": now_ns,
+        }
+        names = tuple(pending.columns)
+        return [
+            dict(zip(names, values, strict=True)) | same
+            for values in zip(*pending.columns.values(), strict=True)
+        ]
+
+
+def _columns_of(
+    features: FeatureRows, scored: tuple[Scored, ...], after_ms: int | None
+) -> dict[str, list[Any]]:
+    """The columns that come from the market and the engine, of rows later than `after_ms`."""
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            *("ts", "f", "p", "regime", "direction", "reason", "quality"),
+            *("mid", "gap_epoch", "fitted_ms"),
+        )
+    }
+    for run in scored:
+        rows = run.rows
+        start = 0 if after_ms is None else int(np.searchsorted(rows.ts_ms, after_ms, side="right"))
+        rows = rows.slice(start, int(rows.ts_ms.size))
+        count = int(rows.ts_ms.size)
+        # Rows out of order were dropped; of equal times the first was taken.
+        at: Ints = np.searchsorted(features.ts_ms, rows.ts_ms, side="left").astype(np.int64)
+        columns["ts"] += rows.ts_ms.tolist()
+        columns["f"] += _nullable(rows.f)
+        columns["p"] += _nullable(rows.p)
+        columns["regime"] += [_REGIMES[Regime(code)] for code in rows.regime.tolist()]
+        columns["direction"] += [run.direction] * count
+        columns["reason"] += [_reason(code) for code in rows.unusable.tolist()]
+        columns["quality"] += features.quality[at].tolist()
+        columns["mid"] += _nullable(features.mid[at])
+        columns["gap_epoch"] += features.gap_epoch[at].tolist()
+        columns["fitted_ms"] += [run.fit.fitted_ms if run.fit else None] * count
+    return columns
+
+
+def _nullable(values: Floats) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]
+
+
+def _reason(code: int) -> str | None:
+    return None if code == Unusable.USABLE else Unusable(code).name.lower()
