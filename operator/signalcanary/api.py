@@ -156,14 +156,42 @@ class Symbols(Model):
         return self
 
 
+_SHADOW_IS_SILENT: Final = (
+    "a stage called shadow publishes to nobody: give it another name, or take publish out"
+)
+
+
 class Stage(Model):
     """One step of the rollout."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "self.name != 'shadow' || !has(self.publish) || !self.publish",
+                    _SHADOW_IS_SILENT,
+                )
+            ]
+        }
+    )
 
     name: StageName = Field(description="Unique name of the stage.")
     duration: Duration = Field(
         description="How long the canary must be judged healthy in this stage. The clock runs "
         "only while every condition can be judged. Unit: wall clock."
     )
+    publish: bool = Field(
+        default=False,
+        description="Whether the canary's signals of its symbols go out to consumers, on the "
+        "canary track, while this stage lasts; the last stage's word holds during the promotion "
+        "too. They are recorded in any case, and nothing is decided by it.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.publish and self.name == "shadow":
+            raise ValueError(_SHADOW_IS_SILENT)
+        return self
 
 
 _AUC_IS_GOOD_WHEN_HIGH: Final = (

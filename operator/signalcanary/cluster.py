@@ -247,6 +247,7 @@ _RESOURCES: Final = {
     Kind.CONTROLLER_REVISION: ("/apis/apps/v1", "controllerrevisions"),
     Kind.POD: ("/api/v1", "pods"),
     Kind.CONFIG_MAP: ("/api/v1", "configmaps"),
+    Kind.SERVICE: ("/api/v1", "services"),
     Kind.CLAIM: ("/api/v1", "persistentvolumeclaims"),
 }
 

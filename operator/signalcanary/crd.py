@@ -206,6 +206,11 @@ def build_status_schema() -> dict[str, Any]:
             "description": "The revision that was rolled back; not tried again until the "
             "spec changes.",
         },
+        publisher={
+            **revision,
+            "description": "The revision that was last allowed to publish signals as stable. "
+            "Where it is not the stable one, its pods are still ending and nobody may.",
+        },
         rules=_text("Hash of the canary's symbols and conditions, under which it is observed."),
         warmup=_text("How far the canary's calibration windows are filled, in percent."),
         health=_text("One word for the list: Ok, Breached, Inconclusive, NoData or Error."),

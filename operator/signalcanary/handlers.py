@@ -19,6 +19,7 @@ _OWNED = (
     ("apps", "v1", "statefulsets", Kind.STATEFUL_SET),
     ("", "v1", "pods", Kind.POD),
     ("", "v1", "configmaps", Kind.CONFIG_MAP),
+    ("", "v1", "services", Kind.SERVICE),
     ("apps", "v1", "controllerrevisions", Kind.CONTROLLER_REVISION),
     ("", "v1", "persistentvolumeclaims", Kind.CLAIM),
 )

@@ -40,6 +40,7 @@ from signalcanary.rollout import (
     RolloutState,
     Transition,
 )
+from signalcanary.stream import Gate, Holder
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def decide(
             state = _run_timers(look, state)
             state = _roll_back_if_due(look, state)
         state = _STEPS[state.phase](look, state)
+        state = _pass_on_the_stream(look, state)
         if state == settled:
             break
     fresh = tuple(t for t in state.history if t not in before.history)
@@ -313,6 +315,38 @@ _STEPS = {
     Phase.ROLLING_BACK: _rolling_back,
     Phase.ROLLED_BACK: _resting,
 }
+
+
+# --------------------------------------------------------------------------- signals
+
+
+def _pass_on_the_stream(look: _Look, state: RolloutState) -> RolloutState:
+    """Let the stable revision publish once no pod of the one before it is left.
+
+    A pod learns only after a while that it may publish no more; that it is gone is certain. So
+    two never publish as stable at once, at the price of a pause at a promotion.
+    """
+    before = state.publisher
+    if before == state.stable:
+        return state
+    # Attempts of one revision share StatefulSets, which never run two pods of one ordinal.
+    is_another = before is not None and not _is(state.stable, before)
+    if is_another and look.seen.track(Track.STABLE, before).pods:
+        return state
+    return replace(state, publisher=state.stable)
+
+
+def build_gate(spec: SignalCanarySpec, state: RolloutState) -> Gate:
+    """Who may publish signals, as the state implies."""
+    stable = state.stable if state.publisher == state.stable else None
+    is_observed = state.phase in (Phase.PROGRESSING, Phase.PROMOTING)
+    index = stage_index(spec, state) if is_observed else None
+    is_allowed = index is not None and spec.stages[index].publish
+    return Gate(stable=_holder(stable), canary=_holder(state.canary if is_allowed else None))
+
+
+def _holder(ref: RevisionRef | None) -> Holder | None:
+    return Holder(revision=ref.name, attempt=ref.attempt) if ref else None
 
 
 # --------------------------------------------------------------------------- small change

@@ -256,7 +256,7 @@ class Reconciler:
         """Make the cluster look as the state implies; what is refused keeps nothing else from
         being done, least of all the end of a canary."""
         key = subject.key
-        kinds = (Kind.CLAIM, Kind.CONFIG_MAP, Kind.STATEFUL_SET)
+        kinds = (Kind.CLAIM, Kind.CONFIG_MAP, Kind.SERVICE, Kind.STATEFUL_SET)
         owned = {kind: self._store.owned(key, kind) for kind in kinds}
         live = {
             (kind.value, item["metadata"]["name"]): item

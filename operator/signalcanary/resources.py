@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from signalcanary.api import API_VERSION, GROUP, KIND, SignalCanarySpec
 from signalcanary.contract import METRICS_PORT, Component, Track, WorkloadConfig
+from signalcanary.lifecycle import build_gate
 from signalcanary.revisions import Revision, RevisionRef, canonical_hash
 from signalcanary.rollout import (
     RolloutState,
     plan,
 )
+from signalcanary.stream import SIGNALS_PORT, Gate
 
 Manifest = dict[str, Any]
 
@@ -34,6 +36,8 @@ APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 WORKLOAD_UID: Final = 65532
 _DATA_PATH: Final = "/data"
 _CONFIG_PATH: Final = "/etc/signalcanary"
+_GATE_PATH: Final = "/etc/signalcanary-gate"
+_GATE_FILE: Final = "gate.json"
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,9 @@ def build_resources(
     plans = plan(state)
     if spec.storage.claim_name is None and plans:
         manifests.append(_claim(owner, spec))
+    # First, so that it is closed before anything else changes.
+    manifests.append(_gate(owner, build_gate(spec, state)))
+    manifests.extend(_signals_service(owner, track) for track in Track)
     for track_plan in plans:
         revision = revisions[track_plan.revision.name]
         symbols = spec.symbols.canary if track_plan.track is Track.CANARY else revision.symbols
@@ -141,6 +148,7 @@ def build_workload_config(
         name=owner.name,
         track=track,
         revision=ref.name,
+        attempt=ref.attempt,
         fingerprint=ref.fingerprint,
         version=ref.version,
         shards=tuple(tuple(symbols[i : i + size]) for i in range(0, len(symbols), size)),
@@ -190,6 +198,38 @@ def _config_map(owner: Owner, config: WorkloadConfig) -> Manifest:
     # Its name is a hash of its content: pods never see it change under them.
     manifest["immutable"] = True
     manifest["data"] = {"config.json": text}
+    return manifest
+
+
+def _gate(owner: Owner, gate: Gate) -> Manifest:
+    """Who may publish signals. Not immutable: pods see it change within about a minute."""
+    manifest = _owned(owner, "v1", "ConfigMap", _gate_name(owner))
+    manifest["data"] = {_GATE_FILE: json.dumps(gate.to_wire(), sort_keys=True)}
+    return manifest
+
+
+def _gate_name(owner: Owner) -> str:
+    return f"{owner.name}-signals-gate"
+
+
+def _signals_service(owner: Owner, track: Track) -> Manifest:
+    """One address a track that outlives promotions: it names all pods, whatever the revision.
+
+    Headless, as a consumer connects to each of them: every pod has symbols of its own.
+    """
+    suffix = "" if track is Track.STABLE else f"-{track.value}"
+    manifest = _owned(owner, "v1", "Service", f"{owner.name}-signals{suffix}")
+    manifest["spec"] = {
+        "clusterIP": "None",
+        # One that is not ready says so by its heartbeats; that it is gone says nothing.
+        "publishNotReadyAddresses": True,
+        "selector": {
+            LABEL_NAME: owner.name,
+            LABEL_TRACK: track.value,
+            LABEL_COMPONENT: Component.ANALYSIS.value,
+        },
+        "ports": [{"name": "signals", "port": SIGNALS_PORT, "targetPort": "signals"}],
+    }
     return manifest
 
 
@@ -251,6 +291,8 @@ def _stateful_set(
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         ],
     }
+    if component is Component.ANALYSIS:
+        _add_signals(owner, pod)
     if settings.priority_class:
         pod["priorityClassName"] = settings.priority_class
     if spec.storage.access_mode == "ReadWriteOnce":
@@ -336,12 +378,22 @@ def _container(
         },
         "volumeMounts": [
             {"name": "config", "mountPath": _CONFIG_PATH, "readOnly": True},
-            {
-                "name": "data",
-                "mountPath": _DATA_PATH,
-                # Only harvest writes; analysis could not harm the data if it tried.
-                "readOnly": component is Component.ANALYSIS,
-            },
+            {"name": "data", "mountPath": _DATA_PATH},
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
+
+
+def _add_signals(owner: Owner, pod: dict[str, Any]) -> None:
+    """Let an analysis pod publish, as far as the gate says so."""
+    # Optional: without it the pod runs all the same, and publishes nothing.
+    gate = {"name": _gate_name(owner), "optional": True}
+    pod["volumes"].append({"name": "gate", "configMap": gate})
+    (container,) = pod["containers"]
+    container["args"] += [
+        f"--publish=0.0.0.0:{SIGNALS_PORT}",
+        f"--gate={_GATE_PATH}/{_GATE_FILE}",
+    ]
+    container["ports"].append({"name": "signals", "containerPort": SIGNALS_PORT})
+    # The folder, not the file: a file mounted alone would never change.
+    container["volumeMounts"].append({"name": "gate", "mountPath": _GATE_PATH, "readOnly": True})

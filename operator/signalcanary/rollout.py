@@ -86,6 +86,9 @@ class RolloutState:
     canary: RevisionRef | None = None
     stable: RevisionRef | None = None
     rejected: RevisionRef | None = None
+    publisher: RevisionRef | None = None
+    """Who was last allowed to publish signals as stable. Where it is not the stable revision,
+    pods of it are still there, and nobody may."""
     rules: str | None = None
     stage: str | None = None
     stage_clock: Clock | None = None

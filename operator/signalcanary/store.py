@@ -24,6 +24,7 @@ class Kind(StrEnum):
     STATEFUL_SET = "StatefulSet"
     POD = "Pod"
     CONFIG_MAP = "ConfigMap"
+    SERVICE = "Service"
     CONTROLLER_REVISION = "ControllerRevision"
     CLAIM = "PersistentVolumeClaim"
 

@@ -65,6 +65,10 @@ BAD = {
         set_at(CONDITION, {"metric": "platt_ece", "for": "2m"}),
         ONE_BOUND,
     ),
+    "a shadow that publishes": (
+        set_at("stages.0", {"name": "shadow", "duration": "1h", "publish": True}),
+        "a stage called shadow publishes to nobody",
+    ),
     "an AUC that is bad when high": (
         set_at(CONDITION, {"metric": "slice_auc_active_period", "above": 0.6}),
         "a high AUC is good: write below",

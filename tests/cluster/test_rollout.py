@@ -365,7 +365,7 @@ def test_deleting_it_leaves_nothing_behind(rollout: Rollout) -> None:
     def left() -> str:
         return rollout.kubectl(
             "get",
-            "statefulsets,pods,configmaps,controllerrevisions,persistentvolumeclaims",
+            "statefulsets,pods,services,configmaps,controllerrevisions,persistentvolumeclaims",
             "-l",
             f"signalcanary.dev/name={rollout.name}",
             "-o",

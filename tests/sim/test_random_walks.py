@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from signalcanary.contract import Track
 from signalcanary.evaluate import Verdict
+from signalcanary.lifecycle import build_gate
 from signalcanary.rollout import (
     GUARDED,
     Phase,
     plan,
 )
+from signalcanary.stream import Holder
 
 SECOND = timedelta(seconds=1)
 ECE = "platt_ece"
@@ -130,6 +132,31 @@ def test_the_laws_of_a_rollout_hold_on_every_walk(
                 assert after.canary is None
                 assert after.timers == {}
             assert all(clock.elapsed(sim.now) >= timedelta(0) for clock in after.timers.values())
+
+
+@settings(max_examples=100)
+@given(events=WALKS)
+def test_two_never_publish_as_stable_however_late_a_pod_learns_of_the_gate(
+    start: Callable[..., Any], events: list[tuple[str, int]]
+) -> None:
+    """A pod may still go by any gate that it was ever shown; only its end is certain."""
+    sim = start(**SPEC)
+    shown: set[Holder] = set()
+    for event, count in events:
+        disturb(sim, event)
+        for _ in range(count):
+            sim.now += 10 * SECOND
+            sim.look()
+            holder = build_gate(sim.spec, sim.state).stable
+            if holder is None:
+                continue
+            shown.add(holder)
+            running = {name for track, name in sim.seen.tracks if track is Track.STABLE}
+            others = {h for h in shown if h.revision in running and h.revision != holder.revision}
+            wanted = {p.revision.name: p.revision.attempt for p in plan(sim.state)}
+            # An attempt of its own goes by its own name, which no gate of the past has.
+            believing = {h for h in others if wanted.get(h.revision, h.attempt) == h.attempt}
+            assert believing == set()
 
 
 @settings(max_examples=25)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
 from signalcanary.contract import Component, Track, WorkloadConfig
 from signalcanary.evaluate import MetricsSeen
-from signalcanary.lifecycle import decide
+from signalcanary.lifecycle import build_gate, decide
 from signalcanary.local.probe import Probe
 from signalcanary.local.process import Notice, Process, ProcessSeen, Supervised, stop_all
 from signalcanary.metrics_source import Series, Target, assemble
@@ -104,8 +104,9 @@ def launch_process(name: str, argv: Sequence[str], log: Path, notice: Notice) ->
     return Process(name, argv, log, notice)
 
 
-def build_argv(component: Component, config: Path, shard: int) -> tuple[str, ...]:
+def build_argv(component: Component, config: Path, shard: int, gate: Path) -> tuple[str, ...]:
     """The command line of a workload."""
+    publishes = ("--publish=127.0.0.1:0", f"--gate={gate}")
     return (
         sys.executable,
         "-m",
@@ -114,6 +115,7 @@ def build_argv(component: Component, config: Path, shard: int) -> tuple[str, ...
         f"--config={config}",
         f"--shard={shard}",
         "--listen=127.0.0.1:0",
+        *(publishes if component is Component.ANALYSIS else ()),
     )
 
 
@@ -161,7 +163,8 @@ class LocalRollout:
         self._revisions: dict[str, Revision] = {}
         self._slots: dict[Slot, _Running] = {}
         self._events: list[Event] = []
-        self._memory = self.host.folder / self.namespace / self.name / "object.json"
+        own = self.host.folder / self.namespace / self.name
+        self._memory, self._gate = own / "object.json", own / "gate.json"
         self._remember()
 
     # ------------------------------------------------------------------ the object
@@ -185,12 +188,9 @@ class LocalRollout:
         self._revisions = {n: Revision.model_validate(r) for n, r in kept["revisions"].items()}
 
     def _keep(self) -> None:
-        self._memory.parent.mkdir(parents=True, exist_ok=True)
         revisions = {name: revision.to_wire() for name, revision in self._revisions.items()}
         text = json.dumps({"object": self.document(), "revisions": revisions}, indent=2)
-        fresh = self._memory.with_suffix(".tmp")
-        fresh.write_text(text)
-        fresh.replace(self._memory)
+        _replace(self._memory, text)
 
     def document(self) -> dict[str, Any]:
         """The object as the API server would give it."""
@@ -236,6 +236,8 @@ class LocalRollout:
         for transition in decision.transitions:
             self._record(transition.is_warning, transition.reason, transition.message, now)
         state = parse(self._status)
+        # Closed before anything else changes; a process reads it before it sends anything.
+        _replace(self._gate, json.dumps(build_gate(spec, state).to_wire(), sort_keys=True))
         self._run(self._wanted(state))
         return Look(
             now,
@@ -368,7 +370,7 @@ class LocalRollout:
         want.path.write_text(want.config)
         log = self.host.folder / "log" / f"{want.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        argv = build_argv(slot.component, want.path, slot.shard)
+        argv = build_argv(slot.component, want.path, slot.shard, self._gate)
         process = self.host.launch(want.name, argv, log, self._on_notice)
         process.start()
         return _Running(process, want.config)
@@ -383,3 +385,11 @@ class LocalRollout:
         await stop_all(left, self.host.grace_seconds)
         await asyncio.gather(*ending)
         self._slots.clear()
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file so that a reader meets the old one or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(".tmp")
+    fresh.write_text(text)
+    fresh.replace(file)

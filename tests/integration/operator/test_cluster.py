@@ -121,7 +121,8 @@ async def test_every_manifest_is_accepted_and_applying_it_again_changes_nothing(
 ) -> None:
     resources = resources_of(subject)
     kinds = {m["kind"] for m in resources}
-    assert kinds == {"ControllerRevision", "PersistentVolumeClaim", "ConfigMap", "StatefulSet"}
+    expected = "ControllerRevision PersistentVolumeClaim ConfigMap Service StatefulSet"
+    assert kinds == set(expected.split())
     for each in resources:
         await kube.apply(each)
         # Of a claim that it has just made the server stores the first apply once more.
@@ -169,12 +170,12 @@ async def test_lists_hold_our_own_and_say_of_which_version_they_are(
     for each in resources_of(subject):
         await kube.apply(each)
     listed = await kube.list_all(Kind.CONFIG_MAP, namespace)
-    assert len(listed.items) == 3
+    assert len(listed.items) == 4
     assert int(listed.version or 0) >= max(
         int(item["metadata"]["resourceVersion"]) for item in listed.items
     )
     everywhere = await kube.list_all(Kind.CONFIG_MAP, None)
-    assert len(everywhere.items) >= 3
+    assert len(everywhere.items) >= 4
 
 
 async def test_only_the_very_object_is_deleted_and_one_that_is_gone_is_fine(
@@ -281,3 +282,17 @@ async def test_the_operator_may_watch(api: ApiServer, kind: Kind) -> None:
         {"spec": {"user": SERVICE_ACCOUNT, "resourceAttributes": asked}},
     )
     assert answer["status"]["allowed"], answer
+
+
+def test_the_server_refuses_a_shadow_that_publishes_and_takes_a_canary_that_does(
+    api: ApiServer, namespace: str
+) -> None:
+    def create(name: str) -> tuple[int, Any]:
+        stages = [{"name": name, "duration": "1h", "publish": True}]
+        path = CANARIES.format(namespace) + "?dryRun=All"
+        return api.request("POST", path, manifest(namespace, stages=stages))
+
+    status, answer = create("shadow")
+    assert (status, "publishes to nobody" in str(answer)) == (422, True)
+    status, answer = create("canary")
+    assert (status, answer["spec"]["stages"][0]["publish"]) == (201, True)

@@ -39,6 +39,7 @@ async def test_the_record_comes_first_then_the_state_then_the_actions(world: Wor
     assert {call.split("/")[0] for call in calls[2:-1]} == {
         "apply PersistentVolumeClaim",
         "apply ConfigMap",
+        "apply Service",
         "apply StatefulSet",
     }
     assert calls[-1] == "event RolloutStarted"

@@ -10,6 +10,7 @@ from signalcanary.local.world import LocalRollout, Look
 from signalcanary.rollout import (
     Phase,
 )
+from signalcanary.stream import Gate, Holder
 
 
 async def look_until(world: World, rollout: LocalRollout, phase: Phase, most: int = 20) -> Look:
@@ -168,3 +169,31 @@ async def test_a_workload_that_does_not_answer_is_no_data_not_a_failed_source(
     look = await look_until(world, rollout, Phase.WARMING)
     assert look.seen.metrics.failure is None
     assert look.decision.judgements[0].verdict == "Inconclusive"
+
+
+async def test_the_gate_is_written_before_the_processes_change(world: World) -> None:
+    rollout = world.rollout()
+    gate = world.folder / "default" / "ofi" / "gate.json"
+
+    def holders() -> Gate:
+        return Gate.model_validate_json(gate.read_text())
+
+    await promote(world, rollout)
+    first = holders().stable
+    (analysis,) = [p for p in world.running if "analysis" in p.name]
+    assert f"--gate={gate}" in analysis.argv
+    assert first == Holder(revision=analysis.config.revision, attempt=analysis.config.attempt)
+    world.auc["v2"] = 0.7
+    rollout.apply(build_spec("v2"))
+    look = await look_until(world, rollout, Phase.PROMOTING)
+    assert holders().stable == first
+    look = await look_until(world, rollout, Phase.SUCCEEDED)
+    assert holders() == Gate(), "the old stable has not ended yet"
+    assert any(process.is_ending for process in look.processes)
+    await world.pass_seconds(1)
+    await rollout.look()
+    stable = (await rollout.look()).state.stable
+    assert stable is not None
+    assert holders().stable == Holder(revision=stable.name, attempt=stable.attempt)
+    assert holders().stable != first
+    await rollout.close()

@@ -53,6 +53,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"stages": [{"name": "a", "duration": "1h"}] * 2},
         "give each a name of its own",
     ),
+    "a shadow that publishes": (
+        {"stages": [{"name": "shadow", "duration": "1h", "publish": True}]},
+        "a stage called shadow publishes to nobody",
+    ),
     "no stage": ({"stages": []}, "at least 1 item"),
     "a pace under a second": ({"evaluation": {"interval": "999ms"}}, "at least 1s"),
     "a pace of zero": ({"evaluation": {"interval": "0s"}}, "longer than 0s"),

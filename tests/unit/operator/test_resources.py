@@ -26,6 +26,7 @@ from signalcanary.rollout import (
     Phase,
     RolloutState,
 )
+from signalcanary.stream import Gate, Holder
 
 SYMBOLS = [f"SYM{n}USDT" for n in range(10)]
 WIRE: dict[str, Any] = {"version": "v2", "symbols": {"canary": SYMBOLS[:2], "full": SYMBOLS}}
@@ -71,6 +72,9 @@ def test_a_canary_beside_a_stable_takes_these_objects() -> None:
     names = [(m["kind"], re.sub("[0-9a-f]{8}", "#", m["metadata"]["name"])) for m in build()]
     assert names == [
         ("PersistentVolumeClaim", "demo-data"),
+        ("ConfigMap", "demo-signals-gate"),
+        ("Service", "demo-signals-canary"),
+        ("Service", "demo-signals"),
         ("ConfigMap", "demo-#-stable-#"),
         ("StatefulSet", "demo-#-stable-harvest"),
         ("StatefulSet", "demo-#-stable-analysis"),
@@ -104,13 +108,14 @@ def test_every_pod_keeps_to_the_restricted_pod_security_standard() -> None:
 
 
 @pytest.mark.parametrize("component", Component)
-def test_only_harvest_may_write_data(component: Component) -> None:
+def test_a_pod_cannot_write_what_it_is_told(component: Component) -> None:
     for sts in of_kind("StatefulSet", build()):
         (container,) = pod_spec(sts)["containers"]
+        if container["name"] != component.value:
+            continue
         mounts = {m["name"]: m.get("readOnly", False) for m in container["volumeMounts"]}
-        assert mounts["config"] is True
-        if container["name"] == component.value:
-            assert mounts["data"] is (component is Component.ANALYSIS)
+        told = {"config", "gate"} if component is Component.ANALYSIS else {"config"}
+        assert mounts == dict.fromkeys(told, True) | {"data": False, "tmp": False}
 
 
 def test_the_longest_name_still_fits_everywhere() -> None:
@@ -151,7 +156,7 @@ def test_one_shard_takes_as_many_symbols_as_it_may(size: int, shards: int) -> No
     state = RolloutState(phase=Phase.SUCCEEDED, stable=ref)
     manifests = build_resources(OWNER, spec, state, {ref.name: revision}, SETTINGS)
     config = WorkloadConfig.model_validate_json(
-        of_kind("ConfigMap", manifests)[0]["data"]["config.json"]
+        of_track(Track.STABLE, manifests)[0]["data"]["config.json"]
     )
     assert [s for shard in config.shards for s in shard] == SYMBOLS
     assert all(len(shard) <= size for shard in config.shards)
@@ -245,7 +250,53 @@ def test_a_second_try_collects_its_evidence_in_a_folder_of_its_own() -> None:
 
 
 def test_nothing_runs_after_a_first_rollout_is_rolled_back() -> None:
-    assert build(RolloutState(phase=Phase.ROLLED_BACK, rejected=CANARY)) == []
+    left = build(RolloutState(phase=Phase.ROLLED_BACK, rejected=CANARY))
+    assert {m["kind"] for m in left} == {"ConfigMap", "Service"}
+    assert gate_of(left) == Gate()
+
+
+def gate_of(manifests: list[Manifest]) -> Gate:
+    (found,) = [m for m in manifests if m["metadata"]["name"] == "demo-signals-gate"]
+    assert "immutable" not in found
+    return Gate.model_validate_json(found["data"]["gate.json"])
+
+
+def test_the_gate_stands_before_what_it_governs_and_changes_no_pod() -> None:
+    published = spec_of(stages=[{"name": "canary", "duration": "1h", "publish": True}])
+    state = replace(BOTH, stage="canary", publisher=STABLE)
+    closed, opened = build(replace(state, publisher=CANARY)), build(state, published)
+    assert gate_of(closed) == Gate()
+    assert gate_of(opened) == Gate(
+        stable=Holder(revision=STABLE.name, attempt=1),
+        canary=Holder(revision=CANARY.name, attempt=2),
+    )
+    order = [m["kind"] for m in opened]
+    assert order.index("ConfigMap") < order.index("StatefulSet")
+    assert of_kind("StatefulSet", opened) == of_kind("StatefulSet", closed)
+
+
+def test_an_analysis_pod_reads_the_gate_and_is_found_by_the_address_of_its_track() -> None:
+    manifests = build()
+    services = {m["metadata"]["name"]: m["spec"] for m in of_kind("Service", manifests)}
+    for sts in of_kind("StatefulSet", manifests):
+        labels = sts["spec"]["template"]["metadata"]["labels"]
+        (container,) = pod_spec(sts)["containers"]
+        found = [n for n, s in services.items() if s["selector"].items() <= labels.items()]
+        if container["name"] == "harvest":
+            assert found == []
+            continue
+        track = labels[LABEL_TRACK]
+        assert found == ["demo-signals" if track == "stable" else "demo-signals-canary"]
+        (spec,) = [services[name] for name in found]
+        assert spec["clusterIP"] == "None"
+        ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+        assert [ports[p["targetPort"]] for p in spec["ports"]] == [p["port"] for p in spec["ports"]]
+        (gate,) = [a.removeprefix("--gate=") for a in container["args"] if "--gate" in a]
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "gate"]
+        (volume,) = [v for v in pod_spec(sts)["volumes"] if v["name"] == "gate"]
+        assert gate == f"{mount['mountPath']}/gate.json"
+        assert "subPath" not in mount
+        assert volume["configMap"] == {"name": "demo-signals-gate", "optional": True}
 
 
 def test_pods_share_a_node_where_only_one_can_mount_the_volume() -> None:
