@@ -23,7 +23,8 @@ from signalcanary.api import (
     SignalCanarySpec,
 )
 
-_DROPPED = {"title", "uniqueItems", "additionalProperties", "const", "exclusiveMinimum"}
+_DROPPED = {"title", "uniqueItems", "additionalProperties"}
+_EXCLUSIVE = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
 
 def _structural(node: Any, defs: dict[str, Any]) -> Any:
@@ -48,9 +49,9 @@ def _structural(node: Any, defs: dict[str, Any]) -> Any:
             out[key] = {name: _structural(child, defs) for name, child in value.items()}
         elif key == "const":
             out["enum"] = [value]
-        elif key == "exclusiveMinimum":
-            out["minimum"] = value
-            out["exclusiveMinimum"] = True
+        elif key in _EXCLUSIVE:
+            out[_EXCLUSIVE[key]] = value
+            out[key] = True
         elif key == "default":
             out[key] = _without_nulls(value)
         elif key in ("enum", "x-kubernetes-validations"):
