@@ -81,6 +81,10 @@ cluster-down: ## Take the cluster down and leave nothing behind
 cluster-demo: setup cluster-up ## The demo's two stories on the cluster, with kubectl apply
 	$(BIN)/python hack/cluster_demo.py
 
+.PHONY: chaos
+chaos: setup ## A hundred random schedules of kills and faults against harvest, ten minutes
+	SIGNALCANARY_CHAOS_RUNS=100 $(BIN)/pytest tests/integration/harvest/test_chaos.py
+
 .PHONY: bench
 bench: setup ## Measure throughput; prints figures, asserts nothing
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

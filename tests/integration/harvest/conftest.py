@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,6 +42,7 @@ from signalcanary_workloads.store import (
     read_part,
 )
 
+ROOT = Path(__file__).parents[3]
 START_MS = 1_777_600_000_000
 DEADLINE_SECONDS = 20.0
 
@@ -224,6 +227,32 @@ def read_rows(data_path: str | Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.
     return pa.concat_tables([SCHEMAS[kind].empty_table(), *tables])
 
 
+@asynccontextmanager
+async def harvest_process(config_file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "signalcanary_workloads",
+        "harvest",
+        "--config",
+        str(config_file),
+        "--listen",
+        "127.0.0.1:0",
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            **os.environ,
+            "SIGNALCANARY_SHARD": "0",
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT / "workloads")]),
+        },
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
 class Witness:
     """Receives what an exchange of the project sends, as one more client that is never cut."""
 
@@ -274,6 +303,7 @@ def kit() -> SimpleNamespace:
         mini_source=mini_source,
         running_harvest=running_harvest,
         witnessing=witnessing,
+        harvest_process=harvest_process,
         read_entries=read_entries,
         read_rows=read_rows,
         find_temporary=find_temporary,

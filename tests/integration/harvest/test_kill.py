@@ -4,45 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from signalcanary_workloads.store import Kind, ManifestReader, open_storage, read_part
-
-ROOT = Path(__file__).parents[3]
-
-
-@asynccontextmanager
-async def harvest_process(config_file: Path) -> Any:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "signalcanary_workloads",
-        "harvest",
-        "--config",
-        str(config_file),
-        "--listen",
-        "127.0.0.1:0",
-        stderr=asyncio.subprocess.PIPE,
-        env={
-            **os.environ,
-            "SIGNALCANARY_SHARD": "0",
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT / "workloads")]),
-        },
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def stream_market(exchange: Any, start_ms: int) -> None:
@@ -83,12 +52,12 @@ async def test_kill_9_during_commits_loses_and_repeats_no_row(
 
     try:
         for _ in range(4):
-            async with harvest_process(config_file) as process:
+            async with kit.harvest_process(config_file) as process:
                 goal = watched() + rng.randint(3, 25)
                 await kit.wait_until(lambda goal=goal: watched() >= goal, "commits")
                 await asyncio.sleep(rng.random() * 0.02)  # where in a commit it dies is chance
                 process.kill()
-        async with harvest_process(config_file) as process:
+        async with kit.harvest_process(config_file) as process:
             goal = watched() + 3
             await kit.wait_until(lambda: watched() >= goal, "commits")
             # Parts that were cut off before their entry are gone since this start.
@@ -118,7 +87,7 @@ async def test_sigterm_commits_what_is_there_and_exits_0_at_once(
     config["commitInterval"] = "1h"
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(config))
-    async with harvest_process(path) as process:
+    async with kit.harvest_process(path) as process:
         await exchange.connected()
         for trade_id in range(1, 101):
             exchange.trade(trade_id)
@@ -135,10 +104,12 @@ async def test_sigterm_commits_what_is_there_and_exits_0_at_once(
     assert len(kit.read_entries(data_path)) == 1
 
 
-async def test_a_wrong_configuration_is_exit_code_2_with_the_field(tmp_path: Path) -> None:
+async def test_a_wrong_configuration_is_exit_code_2_with_the_field(
+    tmp_path: Path, kit: Any
+) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"namespace": "default"}')
-    async with harvest_process(path) as process:
+    async with kit.harvest_process(path) as process:
         _, log = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 2
     assert "dataPath" in json.loads(log.splitlines()[-1])["detail"]

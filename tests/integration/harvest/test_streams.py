@@ -47,6 +47,24 @@ async def test_a_hole_in_the_trades_is_filled_over_rest_before_later_trades(
     assert gaps_of(kit, data_path) == [("aggTrade", "missed", True)]
 
 
+async def test_a_page_fills_all_holes_that_it_covers(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    async with kit.running_harvest(config) as harvest:
+        await exchange.connected()
+        for trade_id in range(1, 402):
+            exchange.trade(trade_id, silent=trade_id % 2 == 0)
+        await kit.wait_until(
+            lambda: harvest.pipelines["BTCUSDT"].counts.ordered == 401, "all trades are there"
+        )
+    assert ids_of(kit, tmp_path) == list(range(1, 402))
+    rows = kit.read_rows(tmp_path, Kind.TRADE).to_pylist()
+    assert [row["trade_id"] for row in rows if row["src"] == "rest"] == list(range(2, 401, 2))
+    assert len(exchange.rest_requests) < 20, "not one request for each of 200 holes"
+    assert gaps_of(kit, tmp_path) == [("aggTrade", "missed", True)] * 200
+
+
 async def test_a_hole_that_rest_cannot_fill_is_a_gap_and_the_rest_is_kept(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:

@@ -71,8 +71,11 @@ class Backfills:
                     page, problem, pause = [], str(exc), exc.retry_after_seconds
                     self._note_error(symbol, exc)
                 now_ns = self._settings.wall_ns()
+                # A page may fill more holes than the first; what is newer than all that
+                # waits is left to the stream, which brings it with its event time.
+                newest = pipeline.sequencer.newest_waiting or hole.last
                 for trade in page:
-                    if trade.trade_id <= hole.last:
+                    if trade.trade_id < newest:
                         pipeline.on_trade(Arrival(trade, now_ns, "rest", REST_CONNECTION))
                 left = pipeline.hole
                 if left is None or left.first > hole.first:

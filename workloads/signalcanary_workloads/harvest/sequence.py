@@ -74,6 +74,11 @@ class TradeSequencer:
             return None
         return Hole(self.next_id, self._hole_end)
 
+    @property
+    def newest_waiting(self) -> int | None:
+        """The highest id that waits; whatever is missing is below it."""
+        return max(self._waiting, default=None)
+
     def offer(self, arrival: Arrival) -> list[Arrival]:
         """Take a trade in; gives those whose turn it is now, in order."""
         trade_id = arrival.trade.trade_id
