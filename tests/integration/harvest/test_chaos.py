@@ -134,7 +134,9 @@ def check_quotes(witness: Any, kit: Any, data: Path, symbol: str) -> None:
         if gap.stream == "bookTicker"
     ]
     kept, newest = set(ids), ids[0]
-    for frame in sent:
+    # Frames that were held back may be older than what had been sent before harvest listened.
+    begun = max(n for n, frame in enumerate(sent) if frame["u"] == ids[0])
+    for frame in sent[begun:]:
         if frame["u"] <= newest or frame["u"] > ids[-1]:
             continue  # a repetition, or overtaken by a newer one
         newest = frame["u"]

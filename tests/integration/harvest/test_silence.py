@@ -237,3 +237,32 @@ async def test_a_history_that_wants_a_key_is_said_so_once_and_the_hole_is_given_
             assert errors == 2 * kit.quick.rest.attempts
             assert harvest.pipelines["BTCUSDT"].sequencer.lost == 5
     assert len(fields_of(caplog, "the exchange gives this trade history")) == 1
+
+
+async def test_values_over_300_s_disappear_with_their_trades(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    clock = [0.0]
+    settings = dataclasses.replace(kit.quick, monotonic=lambda: clock[0])
+    names = (
+        *("cvd_scale_median", "cvd_scale_usdt", "cvd_floor_hit_rate", "cvd_z_p95"),
+        *("cvd_scale_floor_hit_ratio", "cvd_z_tail_p2", "cvd_z_tail_p3"),
+    )
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        for trade_id in range(1, 201):
+            exchange.trade(trade_id, kit.start_ms + trade_id)
+        await kit.wait_until(
+            lambda: harvest.pipelines["BTCUSDT"].counts.ordered == 200, "all trades"
+        )
+        registry, labels = registry_of(harvest), {**LABELS, "symbol": "BTCUSDT"}
+        for name in names:
+            assert registry.get_sample_value(name, labels) is not None
+        percent = registry.get_sample_value("cvd_z_tail_p2", labels)
+        ratio = registry.get_sample_value("cvd_z_tail_ratio", {**labels, "threshold": "2"})
+        assert percent == pytest.approx(100 * ratio)
+        clock[0] += 301
+        for name in names:
+            assert registry.get_sample_value(name, labels) is None
+        assert registry.get_sample_value("cvd_messages_total", labels) == 200

@@ -210,6 +210,10 @@ async def test_it_is_ready_when_every_stream_has_delivered_and_shows_its_metrics
     assert f'cvd_messages_total{{{base}symbol="BTCUSDT",track="canary"}} 1.0' in text
     assert "harvest_last_commit_timestamp_seconds{" in text
     assert "cvd_scale_median{" not in text, "a value that is not known is left out"
+    assert f'cvd_build_info{{config_hash="f",{base}track="canary",version="v1"}} 1.0' in text
+    assert f'cvd_parameter_value{{name="half_life_trades",{base}track="canary"}} 600.0' in text
+    for name in ("cvd_latency", "cvd_latency_seconds", "cvd_processing_duration_seconds"):
+        assert f'{name}_bucket{{le="+Inf",{base}symbol="BTCUSDT",track="canary"}} 1.0' in text
     assert generate_latest(registry)
 
 

@@ -159,7 +159,16 @@ def test_the_quality_of_the_cvd_is_that_of_the_last_300_s() -> None:
     assert quality.scale_median == np.median([r["scale"] for r in recent])
     assert quality.floor_hit_ratio == pytest.approx(np.mean([r["floor_hit"] for r in recent]))
     share = np.mean([abs(r["z_cvd"]) > 2 for r in recent])
-    assert quality.tail2_percent == pytest.approx(share * 100)
+    assert quality.tail2_ratio == pytest.approx(share)
+    sizes = sorted(abs(r["z_cvd"]) for r in recent)
+    assert quality.abs_z_p95 == pytest.approx(np.percentile(sizes, 95))
+    scored = [abs(r["z_cvd"]) for r in rows if r["z_cvd"] is not None]
+    for bound, count in pipeline.abs_z.cumulative():
+        assert count == sum(z <= bound for z in scored)
+    # The book goes on, trades do not: nothing of the last 300 s is known.
+    ts = MARKET[-1].ts + 301_000
+    pipeline.on_quote(BookTicker("X", 10**9, 100, 1, 101, 1, ts, ts), 7, 1)
+    assert np.isnan(pipeline.cvd_quality()).all()
 
 
 @settings(max_examples=20, deadline=None)

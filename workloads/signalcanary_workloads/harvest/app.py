@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from signalcanary.contract import WorkloadConfig
 from signalcanary_workloads.harvest.backfill import Backfills
 from signalcanary_workloads.harvest.commits import Commits
+from signalcanary_workloads.harvest.cvd_metrics import SAMPLE_EVERY
 from signalcanary_workloads.harvest.feed import (
     Feed,
     Frame,
@@ -236,9 +237,23 @@ class Harvest:
         if isinstance(message, BookTicker):
             pipeline.on_quote(message, recv_ns, conn_id)
             return
-        pipeline.on_trade(Arrival(message, recv_ns, "ws", conn_id))
+        arrival = Arrival(message, recv_ns, "ws", conn_id)
+        if pipeline.counts.trades % SAMPLE_EVERY == 0:
+            self._take_timed(pipeline, arrival)
+        else:
+            pipeline.on_trade(arrival)
         if pipeline.hole is not None:
             self._backfills.start(message.symbol)
+
+    def _take_timed(self, pipeline: SymbolPipeline, arrival: Arrival) -> None:
+        settings, before = self._settings, pipeline.counts.ordered
+        begun = settings.monotonic()
+        pipeline.on_trade(arrival)
+        taken = settings.monotonic() - begun
+        if pipeline.counts.ordered > before:  # neither known nor waiting for another
+            times = self.counts.symbols[pipeline.symbol].cvd_times
+            times.processing.observe(taken)
+            times.latency.observe(settings.wall_ns() / 1e9 - arrival.trade.ts / 1e3)
 
     def _on_news(self, feed: Feed, conn_id: int, news: News) -> None:
         if news is not News.OPENED:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from signalcanary.contract import MetricLabel, WorkloadConfig
+from signalcanary_workloads.harvest.cvd_metrics import CvdSeries, CvdTimes
 from signalcanary_workloads.harvest.feed import Feed, Group
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.watch import Watch
@@ -43,6 +43,7 @@ class SymbolCounts:
     """Memory of the rows that are being committed."""
     rows: dict[Kind, int] = field(default_factory=dict)
     backfill_errors: dict[str, int] = field(default_factory=dict)
+    cvd_times: CvdTimes = field(default_factory=CvdTimes)
 
 
 @dataclass
@@ -70,6 +71,9 @@ class HarvestCollector(Collector):
         queue_depth: Callable[[], int],
     ) -> None:
         self._base = [config.namespace, config.name, config.track.value, config.revision]
+        times = {symbol: one.cvd_times for symbol, one in counts.symbols.items()}
+        labels = dict(zip(_COMMON, self._base, strict=True))
+        self._cvd = CvdSeries(config, labels, pipelines, times, watch)
         self._trade_stream = config.source.trade_stream
         self._pipelines = pipelines
         self._counts = counts
@@ -86,7 +90,7 @@ class HarvestCollector(Collector):
         yield from self._of_process()
         yield from self._of_stream()
         yield from self._of_commits()
-        yield from self._of_cvd()
+        yield from self._cvd.collect()
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
         return CounterMetricFamily(name, text, labels=[*_COMMON, *labels])
@@ -257,22 +261,3 @@ class HarvestCollector(Collector):
         )
         stopped.add_metric(self._base, int(self._counts.reading_stopped))
         yield from (commits, errors, rows, last, waiting, stopped)
-
-    def _of_cvd(self) -> Iterator[Metric]:
-        symbol = MetricLabel.SYMBOL
-        messages = self._counter("cvd_messages", "Trades taken into the CVD.", symbol)
-        errors = self._counter("cvd_errors", "Trades missing from the CVD.", symbol, "reason")
-        gauges = (
-            self._gauge("cvd_scale_median", "Median scale over 300 s (quote currency).", symbol),
-            self._gauge("cvd_floor_hit_rate", "Share of trades on the floor, 300 s.", symbol),
-            self._gauge("cvd_z_tail_p2", "Share of |z| > 2 over 300 s (percent).", symbol),
-            self._gauge("cvd_z_tail_p3", "Share of |z| > 3 over 300 s (percent).", symbol),
-        )
-        for name, pipeline in self._pipelines.items():
-            labels = [*self._base, name]
-            messages.add_metric(labels, pipeline.counts.ordered)
-            errors.add_metric([*labels, "lost"], pipeline.sequencer.lost)
-            for gauge, value in zip(gauges, pipeline.cvd_quality(), strict=True):
-                if not isnan(value):
-                    gauge.add_metric(labels, value)
-        yield from (messages, errors, *gauges)

@@ -19,6 +19,7 @@ from signalcanary.contract import SignalConfig
 from signalcanary_workloads.harvest.columns import CODES, NULL_INT, Columns
 from signalcanary_workloads.harvest.cvd import CvdScore
 from signalcanary_workloads.harvest.features import Grid
+from signalcanary_workloads.harvest.histogram import Histogram
 from signalcanary_workloads.harvest.sequence import Arrival, Hole, TradeSequencer
 from signalcanary_workloads.harvest.sides import SideAgreement
 from signalcanary_workloads.harvest.wire import BOOK_STREAM, BookTicker
@@ -26,6 +27,7 @@ from signalcanary_workloads.store import HARVESTED, Gap, Kind, Quality
 
 STATE_VERSION: Final = 1
 QUALITY_WINDOW_MS: Final = 300_000
+ABS_Z_BOUNDS: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 _SRC: Final = CODES["src"]
 _REGIME: Final = CODES["regime"]
 
@@ -52,8 +54,9 @@ class CvdQuality(NamedTuple):
 
     scale_median: float
     floor_hit_ratio: float
-    tail2_percent: float
-    tail3_percent: float
+    abs_z_p95: float
+    tail2_ratio: float
+    tail3_ratio: float
 
 
 @dataclass
@@ -86,6 +89,7 @@ class SymbolPipeline:
     ) -> None:
         self.symbol = symbol
         self.counts = Counts()
+        self.abs_z = Histogram(ABS_Z_BOUNDS)
         self._grid = Grid()
         self._cvd = CvdScore(signal.cvd)
         self._sides = SideAgreement()
@@ -239,8 +243,10 @@ class SymbolPipeline:
         row = self._cvd.add(trade)
         self._columns[Kind.CVD].append((trade.trade_id, trade.ts, self._ingest, *row))
         self._grid.on_trade(trade.ts)
-        recent = self._recent
-        recent.append((trade.ts, row.scale, row.floor_hit, abs(row.z_cvd)))
+        recent, abs_z = self._recent, abs(row.z_cvd)
+        if abs_z == abs_z:
+            self.abs_z.observe(abs_z)
+        recent.append((trade.ts, row.scale, row.floor_hit, abs_z))
         oldest = trade.ts - QUALITY_WINDOW_MS
         while recent[0][0] <= oldest:
             recent.popleft()
@@ -252,17 +258,20 @@ class SymbolPipeline:
 
     def cvd_quality(self) -> CvdQuality:
         """Computed on demand: a scrape is rare, a trade is not."""
-        if not self._recent:
-            return CvdQuality(nan, nan, nan, nan)
-        values = np.array([(s, hit, z) for _, s, hit, z in self._recent], dtype=np.float64)
-        scored = values[~np.isnan(values[:, 2])]
-        if not len(scored):
-            return CvdQuality(nan, nan, nan, nan)
+        oldest = self._event_ms() - QUALITY_WINDOW_MS
+        values = np.array(
+            [(s, hit, z) for ts, s, hit, z in self._recent if ts > oldest and z == z],
+            dtype=np.float64,
+        )
+        if not len(values):
+            return CvdQuality(nan, nan, nan, nan, nan)
+        scale, floor_hit, abs_z = values.T
         return CvdQuality(
-            float(np.median(scored[:, 0])),
-            float(np.mean(scored[:, 1])),
-            float(np.mean(scored[:, 2] > 2) * 100),
-            float(np.mean(scored[:, 2] > 3) * 100),
+            float(np.median(scale)),
+            float(np.mean(floor_hit)),
+            float(np.quantile(abs_z, 0.95)),
+            float(np.mean(abs_z > 2)),
+            float(np.mean(abs_z > 3)),
         )
 
     def side_agreement(self) -> float | None:
