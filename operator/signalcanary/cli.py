@@ -21,6 +21,7 @@ from signalcanary import __version__
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = 130
 
 _EXIT_CODES: Final = """\
 exit codes:
@@ -31,7 +32,7 @@ exit codes:
   130  interrupted (Ctrl-C); every process that was started has been ended
 """
 
-_EXTRA: Final = {"demo": "local", "run": "local", "operator": "operator"}
+_EXTRA: Final = {"demo": "local", "run": "local", "operator": "operator", "signals": "signals"}
 """What to install for a verb; the others need nothing."""
 
 
@@ -90,6 +91,32 @@ def build_parser() -> argparse.ArgumentParser:
     lint = add("lint", "check manifests and say what to write instead")
     lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest; - is stdin")
 
+    signals = add("signals", "print the signals that are published at an address")
+    signals.add_argument(
+        "address",
+        metavar="ADDRESS",
+        help="HOST or HOST:PORT, for example ofi-cvd-fusion-signals.trading:9101",
+    )
+    signals.add_argument(
+        "--symbol", action="append", default=[], help="only this one; may be repeated"
+    )
+    signals.add_argument(
+        "--track",
+        action="append",
+        choices=("stable", "canary"),
+        help="may be repeated (default: stable)",
+    )
+    signals.add_argument(
+        "-o",
+        dest="output",
+        choices=("lines", "json"),
+        default="lines",
+        help="lines for people (default), or the messages as they came, one a line",
+    )
+    signals.add_argument(
+        "--count", type=_count, default=0, metavar="N", help="end after N signals (default: never)"
+    )
+
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
     return parser
@@ -111,6 +138,13 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="timestamped lines instead of a screen; so does NO_COLOR, or not being a terminal",
     )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
 
 
 def _positive(text: str) -> float:
@@ -215,6 +249,22 @@ def _lint(args: argparse.Namespace) -> int:
     return worst
 
 
+def _signals(args: argparse.Namespace) -> int:
+    from signalcanary.consumer import Options, follow
+    from signalcanary.contract import Track
+
+    tracks = [Track(name) for name in args.track or ["stable"]]
+    options = Options(args.address, tracks, args.symbol, args.output == "json", args.count)
+    try:
+        follow(options)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return OK
+
+
 def _crd(args: argparse.Namespace) -> int:
     from signalcanary.crd import render_crd
 
@@ -233,4 +283,5 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "run": _run,
     "lint": _lint,
     "crd": _crd,
+    "signals": _signals,
 }

@@ -13,7 +13,7 @@ from signalcanary import __version__
 
 ROOT = Path(__file__).parents[2]
 GOOD = ROOT / "examples" / "quickstart.yaml"
-HEAVY = ("kopf", "kubernetes", "numpy", "pyarrow", "aiohttp", "rich", "pydantic")
+HEAVY = ("kopf", "zmq", "kubernetes", "numpy", "pyarrow", "aiohttp", "rich", "pydantic")
 
 
 def signalcanary(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,7 @@ def signalcanary(*arguments: str, stdin: str = "") -> subprocess.CompletedProces
 def test_help_names_every_verb_and_the_exit_codes() -> None:
     done = signalcanary("--help")
     assert done.returncode == 0
-    for verb in ("demo", "run", "lint", "crd", "operator"):
+    for verb in ("demo", "run", "lint", "crd", "signals", "operator"):
         assert re.search(rf"^ +{verb} ", done.stdout, re.MULTILINE)
     assert "exit codes:" in done.stdout
 
