@@ -32,6 +32,7 @@ from signalcanary_workloads.exchange.server import (
     Synthetic,
     running_exchange,
 )
+from signalcanary_workloads.harvest.feed import FeedSettings
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.wire import AggTrade, BookTicker
@@ -57,12 +58,14 @@ def random_fault(rng: random.Random) -> dict[str, Any]:
     return {**fault, "duration_event_seconds": rng.uniform(5, 40)}
 
 
-async def disturb(exchange: RunningExchange, witness: Any, rng: random.Random) -> None:
-    """Faults and cuts at random instants, until cancelled."""
+async def disturb(
+    exchange: RunningExchange, witness: Any, rng: random.Random, cuts: bool = True
+) -> None:
+    """Faults, and cuts of connections, at random instants, until cancelled."""
     hub = exchange.engine.hub
     while True:
         await asyncio.sleep(rng.expovariate(4.0))
-        if rng.random() < 0.6:
+        if not cuts or rng.random() < 0.6:
             exchange.engine.impose(parse_faults(random_fault(rng)))
             continue
         which = rng.choice([{Endpoint.PUBLIC}, {Endpoint.MARKET}, set(Endpoint)])
@@ -147,8 +150,12 @@ def check_quotes(witness: Any, kit: Any, data: Path, symbol: str) -> None:
             ), f"{newest} is missing and in no gap"
 
 
-def check_features(kit: Any, data: Path, symbol: str) -> None:
-    """Every derived row equals that of one undisturbed pass over the stored messages."""
+def check_features(kit: Any, data: Path, symbol: str, has_gaps: bool) -> None:
+    """Every derived row equals that of one undisturbed pass over the stored messages.
+
+    Args:
+        has_gaps: another connection means that the book was away in between.
+    """
     stored = {kind: kit.read_rows(data, kind, symbol) for kind in (Kind.CVD, Kind.FEATURE)}
     messages = [
         (row["ingest"], row)
@@ -165,7 +172,7 @@ def check_features(kit: Any, data: Path, symbol: str) -> None:
             arrival = Arrival(AggTrade(symbol=symbol, **fields), 0, row["src"], row["conn_id"])
             pipeline.on_trade(arrival)
             continue
-        if row["conn_id"] != connection:
+        if has_gaps and row["conn_id"] != connection:
             connection = row["conn_id"]
             pipeline.on_book_gap()
         fields = {name: row[name] for name in BookTicker.__struct_fields__ if name in row}
@@ -188,11 +195,13 @@ def without_trade_gaps(features: pa.Table) -> list[int]:
     return [bits & ~Quality.TRADE_GAP for bits in features.column("quality").to_pylist()]
 
 
-def check_everything(exchange: RunningExchange, witness: Any, kit: Any, data: Path) -> None:
+def check_everything(
+    exchange: RunningExchange, witness: Any, kit: Any, data: Path, has_gaps: bool = True
+) -> None:
     for symbol in SYMBOLS:
         check_trades(exchange, kit, data, symbol)
         check_quotes(witness, kit, data, symbol)
-        check_features(kit, data, symbol)
+        check_features(kit, data, symbol, has_gaps)
         named = {p.path for entry in kit.read_entries(data, symbol) for p in entry.parts}
         there = {path.relative_to(data).as_posix() for path in data.glob(f"*/symbol={symbol}/*/*")}
         assert there == named
@@ -263,3 +272,27 @@ async def test_a_wall_clock_that_jumps_by_hours(tmp_path: Path, kit: Any, seed: 
             chaos.cancel()
             await caught_up(exchange, kit, tmp_path)
         check_everything(exchange, witness, kit, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(RUNS // 4 + 1))
+async def test_rotations_in_a_bad_network_leave_no_gap(tmp_path: Path, kit: Any, seed: int) -> None:
+    rng = random.Random(2_000_000 + seed)
+    rotating = FeedSettings(first_delay_seconds=0.01, rotate_after_seconds=0.3, overlap_seconds=0.1)
+    async with (
+        running_exchange(market(seed, kit.start_ms)) as exchange,
+        kit.witnessing(exchange, SYMBOLS) as witness,
+    ):
+        settings = dataclasses.replace(kit.quick, feed=rotating)
+        chaos = asyncio.create_task(disturb(exchange, witness, rng, cuts=False))
+        config = kit.make_config(tmp_path, source_of(exchange), SYMBOLS)
+        async with kit.running_harvest(config, settings) as harvest:
+            await kit.wait_until(
+                lambda: all(feed.rotations >= 4 for feed in harvest.feeds), "rotations"
+            )
+            chaos.cancel()
+            await caught_up(exchange, kit, tmp_path)
+            assert harvest.counts.reconnects == {}
+        gaps = {gap.stream for symbol in SYMBOLS for entry in kit.read_entries(tmp_path, symbol)
+                for gap in entry.gaps}  # fmt: skip
+        assert gaps <= {"aggTrade"}, "trades that were dropped"
+        check_everything(exchange, witness, kit, tmp_path, has_gaps=False)

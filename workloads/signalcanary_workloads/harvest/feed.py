@@ -143,7 +143,7 @@ class _Reader:
     def reason(self) -> str:
         """Why it ended."""
         if self.task.cancelled():
-            return "closed by us"
+            return "given up, as nothing came"
         error = self.task.exception()
         return "closed" if error is None else f"{type(error).__name__}: {error}"
 
@@ -279,8 +279,10 @@ class Feed:
         new = self._open()
         opening = asyncio.create_task(new.opened.wait())
         both = {old.task, new.task}
-        await asyncio.wait({*both, opening}, return_when=asyncio.FIRST_COMPLETED)
-        opening.cancel()
+        try:
+            await asyncio.wait({*both, opening}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opening.cancel()
         is_serving = False
         if not new.task.done():
             overlap = self.settings.overlap_seconds

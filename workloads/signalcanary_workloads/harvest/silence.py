@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from signalcanary_workloads.harvest.feed import Feed, Group
+
+STALL_SECONDS: Final = 10.0
+"""Looks this far apart: nothing was read in between, and no silence can be told from that."""
 
 
 class SilentStream(NamedTuple):
@@ -45,6 +48,8 @@ class SilenceWatch:
         self._limits = silent_after_seconds
         self._streams: dict[tuple[Group, str], _Stream] = {}
         self._opened_at: dict[Feed, float] = {}
+        self._looked_at: float | None = None
+        self._stalled_until = float("-inf")
 
     def opened(self, feed: Feed, now: float) -> None:
         """A connection of the feed has opened."""
@@ -63,19 +68,22 @@ class SilenceWatch:
 
     def look(self, now: float) -> tuple[list[SilentStream], list[Feed]]:
         """Streams that have become silent since the last look, and feeds to connect anew."""
+        if self._looked_at is not None and now - self._looked_at > STALL_SECONDS:
+            self._stalled_until = now
+        self._looked_at = now
         news: list[SilentStream] = []
         useless: list[Feed] = []
         for feed, opened_at in self._opened_at.items():
             subscription = feed.subscription
             limit = self._limits[subscription.group]
-            latest = opened_at
+            latest = max(opened_at, self._stalled_until)
             for symbol in subscription.symbols:
                 stream = self._refreshed(subscription.group, symbol, now)
                 assert stream is not None
                 latest = max(latest, stream.heard_at)
-                if now - stream.heard_at >= limit and not stream.warned:
+                seconds = now - max(stream.heard_at, self._stalled_until)
+                if seconds >= limit and not stream.warned:
                     stream.warned = True
-                    seconds = now - stream.heard_at
                     news.append(SilentStream(symbol, subscription.stream, seconds))
             if now - latest >= limit and feed.handover.is_open:
                 self._opened_at[feed] = now  # the next try has as long
