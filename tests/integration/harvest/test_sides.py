@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 from signalcanary.contract import DataSource, SignalConfig
-from signalcanary_workloads.analysis.engine import EngineConfig
-from signalcanary_workloads.analysis.runner import Clocks, SymbolRunner
+from signalcanary_workloads.analysis.engine import Engine, EngineConfig, Evaluation
+from signalcanary_workloads.analysis.rows import CvdRows, FeatureRows
 from signalcanary_workloads.exchange.faults import parse_faults
 from signalcanary_workloads.exchange.server import ExchangeConfig, Synthetic, running_exchange
-from signalcanary_workloads.store import Kind, Quality, open_storage
+from signalcanary_workloads.store import Kind, Quality
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SOUND_SECONDS, REVERSED_SECONDS, REPAIRED_SECONDS = 200, 600, 600
 
 
-def analyse(data_path: Path, symbol: str) -> Any:
+def analyse(kit: Any, data_path: Path, symbol: str) -> Evaluation:
     signal = SignalConfig.model_validate(
         {"calibration": {"train": "100s", "test": "100s", "refit": "100s"}}
     )
-    config = EngineConfig.from_signal(signal)
-    storage = open_storage(str(data_path))
-    runner = SymbolRunner(symbol, storage, config, Clocks(time.time, time.monotonic))
-    while runner.step():
-        pass
-    assert runner.state.error is None
-    return runner.state.evaluation
+    engine = Engine(EngineConfig.from_signal(signal))
+    engine.take_in(
+        FeatureRows.from_table(kit.read_rows(data_path, Kind.FEATURE, symbol)),
+        CvdRows.from_table(kit.read_rows(data_path, Kind.CVD, symbol)),
+    )
+    return engine.evaluate()
 
 
 async def test_reversed_flags_give_masked_rows_and_no_flip(tmp_path: Path, kit: Any) -> None:
@@ -79,7 +77,7 @@ async def test_reversed_flags_give_masked_rows_and_no_flip(tmp_path: Path, kit: 
     assert disputed("BTCUSDT", repaired_ms + 310_000, end_ms) == {False}
     assert disputed("ETHUSDT", 0, end_ms) == {False}
 
-    got, other = analyse(tmp_path, "BTCUSDT"), analyse(tmp_path, "ETHUSDT")
+    got, other = analyse(kit, tmp_path, "BTCUSDT"), analyse(kit, tmp_path, "ETHUSDT")
     assert got.masked["side_disputed"] > 200
     assert other.masked["side_disputed"] == 0
     for evaluation in (got, other):
