@@ -44,8 +44,7 @@ from signalcanary_workloads.store import open_storage
 
 log = logging.getLogger(__name__)
 
-NS: Final = 1_000_000
-"""A millisecond."""
+NS_PER_MS: Final = 1_000_000
 
 
 class HarvestError(Exception):
@@ -77,7 +76,7 @@ class Harvest:
         self.counts = RuntimeCounts(symbols={symbol: SymbolCounts() for symbol in symbols})
         self._queue: asyncio.Queue[Frame | None] = asyncio.Queue(settings.queue_frames)
         self.feeds = self._make_feeds(symbols)
-        self._silent = {(symbol, group) for symbol in symbols for group in Group}
+        self._undelivered = {(symbol, group) for symbol in symbols for group in Group}
         self._opened: set[Feed] = set()
         self._history = TradeHistory(
             config.source.rest_url, config.source.trade_stream, settings.rest
@@ -224,14 +223,15 @@ class Harvest:
             self._release(feed, feed.handover.offer(conn_id, symbol, message.id, received))
         else:
             self._take(received)
-        if self._silent:
+        if self._undelivered:
             self._note_delivery(symbol, feed.subscription.group)
 
     def _take(self, received: Received) -> None:
         message, recv_ns, conn_id = received
         pipeline = self.pipelines[message.symbol]
         if message.event_ms is not None:
-            offset, ahead_ns = self.watch.offsets[message.symbol], recv_ns - message.event_ms * NS
+            offset = self.watch.offsets[message.symbol]
+            ahead_ns = recv_ns - message.event_ms * NS_PER_MS
             if ahead_ns < offset.least_ns:
                 offset.least_ns = ahead_ns
         if isinstance(message, BookTicker):
@@ -282,9 +282,9 @@ class Harvest:
         errors[key] = errors.get(key, 0) + 1
 
     def _note_delivery(self, symbol: str, group: Group) -> None:
-        self._silent.discard((symbol, group))
-        waiting = ", ".join(f"{name} {group}" for name, group in sorted(self._silent))
-        self.health.set_ready(not self._silent, f"waiting for {waiting}" if waiting else "")
+        self._undelivered.discard((symbol, group))
+        waiting = ", ".join(f"{name} {group}" for name, group in sorted(self._undelivered))
+        self.health.set_ready(not self._undelivered, f"waiting for {waiting}" if waiting else "")
 
 
 async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
