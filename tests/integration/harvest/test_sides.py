@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from signalcanary.contract import DataSource, SignalConfig
 from signalcanary_workloads.analysis.engine import Engine, EngineConfig, Evaluation
 from signalcanary_workloads.analysis.rows import CvdRows, FeatureRows
@@ -58,6 +60,16 @@ async def test_reversed_flags_give_masked_rows_and_no_flip(tmp_path: Path, kit: 
             # Not quite 0 and 1: trades and quotes come by two sockets, one a little later.
             assert pipeline.side_agreement() < 0.1
             assert harvest.pipelines["ETHUSDT"].side_agreement() > 0.9
+            registry = CollectorRegistry()
+            registry.register(harvest.collector())
+            shown = {
+                sample.labels["symbol"]: sample.value
+                for family in registry.collect()
+                for sample in family.samples
+                if sample.name == "harvest_trade_side_agreement_ratio"
+            }
+            assert shown["BTCUSDT"] < 0.1
+            assert shown["ETHUSDT"] > 0.9
             await kit.wait_until(lambda: pipeline.grid.watermark_ms > end_ms, "repaired for long")
             assert pipeline.side_agreement() > 0.9
 

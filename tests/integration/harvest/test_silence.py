@@ -105,7 +105,7 @@ async def test_one_quiet_symbol_is_reported_and_costs_the_others_nothing(
 async def test_the_exchanges_pings_are_answered_for_longer_than_its_patience(
     tmp_path: Path, kit: Any
 ) -> None:
-    limits = ConnectionLimits(ping_interval_seconds=0.2, pong_timeout_seconds=1.0)
+    limits = ConnectionLimits(ping_interval_seconds=0.1, pong_timeout_seconds=0.6)
     mode = Synthetic(("BTCUSDT",), start_ms=kit.start_ms)
     async with running_exchange(ExchangeConfig(mode=mode, limits=limits)) as exchange:
         source = DataSource(
@@ -114,7 +114,7 @@ async def test_the_exchanges_pings_are_answered_for_longer_than_its_patience(
             rest_url=exchange.rest_url,
         )
         async with kit.running_harvest(kit.make_config(tmp_path, source)) as harvest:
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(1.5)
             assert exchange.engine.hub.disconnects == {}
             assert harvest.counts.reconnects == {}
 

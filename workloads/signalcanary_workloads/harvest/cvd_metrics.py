@@ -23,9 +23,8 @@ from signalcanary_workloads.harvest.cvd import (
     MAD_WINDOW_TRADES,
     WARMUP_TRADES,
 )
-from signalcanary_workloads.harvest.feed import Group
 from signalcanary_workloads.harvest.histogram import Histogram
-from signalcanary_workloads.harvest.pipeline import QUALITY_WINDOW_MS, SymbolPipeline
+from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.watch import Watch
 
 SAMPLE_EVERY: Final = 8
@@ -163,8 +162,7 @@ class CvdSeries:
             "threshold",
         )
         for name, pipeline in self._pipelines.items():
-            silent_seconds = self._watch.silent_seconds(Group.TRADES, name)
-            if silent_seconds is None or silent_seconds * 1_000 > QUALITY_WINDOW_MS:
+            if not self._watch.has_recent_trades(name):
                 continue
             quality = pipeline.cvd_quality()
             if isnan(quality.scale_median):

@@ -88,7 +88,9 @@ class HarvestCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every series as of now."""
         yield from self._of_process()
-        yield from self._of_stream()
+        yield from self._of_streams()
+        yield from self._of_quotes()
+        yield from self._of_trades()
         yield from self._of_commits()
         yield from self._cvd.collect()
 
@@ -139,41 +141,67 @@ class HarvestCollector(Collector):
         depth.add_metric(self._base, self._queue_depth())
         yield depth
 
-    def _of_stream(self) -> Iterator[Metric]:
-        symbol = MetricLabel.SYMBOL
+    def _of_streams(self) -> Iterator[Metric]:
+        by_stream = (MetricLabel.SYMBOL, "stream")
         frames = self._counter(
-            "harvest_frames_received", "Frames by stream, duplicates included.", symbol, "stream"
+            "harvest_frames_received", "Frames by stream, duplicates included.", *by_stream
         )
+        regressed = self._counter(
+            "harvest_regressed_frames",
+            "Frames with old ids and newer times, dropped: the exchange began its ids anew.",
+            *by_stream,
+        )
+        gaps = self._counter("harvest_gaps", "Gaps by stream.", *by_stream, "recovered")
+        silent = self._gauge(
+            "harvest_stream_silent_seconds",
+            "Wall time since the last frame, or else since first subscribed.",
+            *by_stream,
+        )
+        offset = self._gauge(
+            "harvest_clock_offset_seconds",
+            "Least receive − event time over 300 s: the clocks' difference and the way.",
+            MetricLabel.SYMBOL,
+        )
+        for name, pipeline in self._pipelines.items():
+            labels = [*self._base, name]
+            counts, sequencer = pipeline.counts, pipeline.sequencer
+            for group, stream, received, again in (
+                (Group.BOOK, BOOK_STREAM, counts.quotes, counts.regressed_quotes),
+                (Group.TRADES, self._trade_stream, counts.trades, sequencer.regressed),
+            ):
+                frames.add_metric([*labels, stream], received)
+                regressed.add_metric([*labels, stream], again)
+                if (seconds := self._watch.silent_seconds(group, name)) is not None:
+                    silent.add_metric([*labels, stream], seconds)
+            for (stream, recovered), n in counts.gaps.items():
+                gaps.add_metric([*labels, stream, str(recovered).lower()], n)
+            if (ahead := self._watch.offsets[name].seconds) is not None:
+                offset.add_metric(labels, ahead)
+        yield from (frames, regressed, gaps, silent, offset)
+
+    def _of_quotes(self) -> Iterator[Metric]:
+        symbol = MetricLabel.SYMBOL
         stale = self._counter(
             "harvest_quotes_stale", "Quotes not newer than the last, dropped.", symbol
         )
         late = self._counter(
             "harvest_quotes_late", "Quotes after their second was closed; kept in bbo.", symbol
         )
-        late_trades = self._counter(
+        watermark = self._gauge(
+            "harvest_watermark_seconds", "Event time up to which features are final.", symbol
+        )
+        for name, pipeline in self._pipelines.items():
+            labels = [*self._base, name]
+            stale.add_metric(labels, pipeline.counts.stale_quotes)
+            late.add_metric(labels, pipeline.grid.late_quotes)
+            if pipeline.grid.watermark_ms:
+                watermark.add_metric(labels, pipeline.grid.watermark_ms / 1000)
+        yield from (stale, late, watermark)
+
+    def _of_trades(self) -> Iterator[Metric]:
+        symbol = MetricLabel.SYMBOL
+        late = self._counter(
             "harvest_trades_late", "Trades after their second was closed; kept.", symbol
-        )
-        regressed = self._counter(
-            "harvest_regressed_frames",
-            "Frames with old ids and newer times, dropped: the exchange began its ids anew.",
-            symbol,
-            "stream",
-        )
-        silent = self._gauge(
-            "harvest_stream_silent_seconds",
-            "Wall time since the last frame, or else since first subscribed.",
-            symbol,
-            "stream",
-        )
-        sides = self._gauge(
-            "harvest_trade_side_agreement_ratio",
-            "Trades on the side of the quote that their taker flag says, over 300 s.",
-            symbol,
-        )
-        offset = self._gauge(
-            "harvest_clock_offset_seconds",
-            "Least receive − event time over 300 s: the clocks' difference and the way.",
-            symbol,
         )
         duplicates = self._counter("harvest_trades_duplicate", "Trades dropped as known.", symbol)
         fetched = self._counter("harvest_trades_backfilled", "Trades fetched over REST.", symbol)
@@ -184,56 +212,27 @@ class HarvestCollector(Collector):
         failed = self._counter(
             "harvest_backfill_errors", "REST requests that failed.", symbol, "reason"
         )
-        gaps = self._counter("harvest_gaps", "Gaps by stream.", symbol, "stream", "recovered")
-        watermark = self._gauge(
-            "harvest_watermark_seconds", "Event time up to which features are final.", symbol
+        sides = self._gauge(
+            "harvest_trade_side_agreement_ratio",
+            "Trades on the side of the quote that their taker flag says, over 300 s.",
+            symbol,
         )
         for name, pipeline in self._pipelines.items():
             labels = [*self._base, name]
             counts, sequencer = pipeline.counts, pipeline.sequencer
-            frames.add_metric([*labels, BOOK_STREAM], counts.quotes)
-            frames.add_metric([*labels, self._trade_stream], counts.trades)
-            stale.add_metric(labels, counts.stale_quotes)
-            late.add_metric(labels, pipeline.grid.late_quotes)
+            late.add_metric(labels, counts.late_trades)
             duplicates.add_metric(labels, sequencer.duplicates)
             fetched.add_metric(labels, counts.backfilled)
             lost.add_metric(labels, sequencer.lost)
             deferred.add_metric(labels, sequencer.deferred)
             for reason, n in self._counts.symbols[name].backfill_errors.items():
                 failed.add_metric([*labels, reason], n)
-            late_trades.add_metric(labels, counts.late_trades)
-            for group, stream, n in (
-                (Group.BOOK, BOOK_STREAM, counts.regressed_quotes),
-                (Group.TRADES, self._trade_stream, sequencer.regressed),
+            if (
+                self._watch.has_recent_trades(name)
+                and (agreement := pipeline.side_agreement()) is not None
             ):
-                regressed.add_metric([*labels, stream], n)
-                if (seconds := self._watch.silent_seconds(group, name)) is not None:
-                    silent.add_metric([*labels, stream], seconds)
-            if (agreement := pipeline.side_agreement()) is not None:
                 sides.add_metric(labels, agreement)
-            if (ahead := self._watch.offsets[name].seconds) is not None:
-                offset.add_metric(labels, ahead)
-            for (stream, recovered), n in counts.gaps.items():
-                gaps.add_metric([*labels, stream, str(recovered).lower()], n)
-            if pipeline.grid.watermark_ms:
-                watermark.add_metric(labels, pipeline.grid.watermark_ms / 1000)
-        yield from (
-            frames,
-            stale,
-            late,
-            duplicates,
-            fetched,
-            lost,
-            deferred,
-            failed,
-            gaps,
-            watermark,
-            late_trades,
-            regressed,
-            silent,
-            offset,
-            sides,
-        )
+        yield from (late, duplicates, fetched, lost, deferred, failed, sides)
 
     def _of_commits(self) -> Iterator[Metric]:
         symbol = MetricLabel.SYMBOL

@@ -12,7 +12,7 @@ from typing import Final
 
 from signalcanary_workloads.harvest.clock import ClockWatch, OffsetEstimate
 from signalcanary_workloads.harvest.feed import Feed, Group
-from signalcanary_workloads.harvest.pipeline import SymbolPipeline
+from signalcanary_workloads.harvest.pipeline import QUALITY_WINDOW_MS, SymbolPipeline
 from signalcanary_workloads.harvest.settings import Settings
 from signalcanary_workloads.harvest.silence import SilenceWatch
 
@@ -50,6 +50,11 @@ class Watch:
     def silent_seconds(self, group: Group, symbol: str) -> float | None:
         """Wall time since the stream's last frame, or since it was first subscribed to."""
         return self._silence.seconds(group, symbol, self._settings.monotonic())
+
+    def has_recent_trades(self, symbol: str) -> bool:
+        """Is what was computed over the last 300 s of trades of the last 300 s?"""
+        seconds = self.silent_seconds(Group.TRADES, symbol)
+        return seconds is not None and seconds * 1_000 <= QUALITY_WINDOW_MS
 
     def look(self) -> None:
         """Look at everything."""
