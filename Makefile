@@ -57,6 +57,15 @@ generate: setup ## Write the CRD anew from the models
 	$(BIN)/signalcanary crd | tee crds/signalcanary.dev_signalcanaries.yaml \
 		> charts/signalcanary/crds/signalcanary.dev_signalcanaries.yaml
 
+.PHONY: docs
+docs: setup ## Write docs/lifecycle.md anew from what the tests find
+	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_machine.py
+
+.PHONY: machine
+machine: export SIGNALCANARY_MACHINE_SAMPLE := 4000
+machine: setup ## Explore a hundred times as many transitions of the rollout (some 30 min)
+	$(BIN)/pytest tests/sim/test_machine.py --timeout=7200
+
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 .PHONY: lock

@@ -74,6 +74,12 @@ def decide(
     """
     look = _Look(spec, seen, now)
     before = state
+    ahead = _newest(look, state) - now
+    if ahead > timedelta(0):
+        # How much time has passed nobody can say: none is counted, and nothing else follows.
+        state = _set_back(state, ahead, now)
+        judged = _judge(look, state) if state.phase in GUARDED else look
+        return Decision(state, judged.judgements, ())
     state = _stop_clocks_over_gap(look, state)
     for _ in range(_MAX_STEPS):
         settled = state
@@ -92,6 +98,31 @@ def decide(
 
 _MAX_STEPS = MAX_STAGES + len(Phase)
 """Every phase and stage can follow at one look, where stages last 0s; nothing goes in a ring."""
+
+
+# --------------------------------------------------------------------------- a clock set back
+
+
+def _clocks(state: RolloutState) -> list[Clock]:
+    return [*state.timers.values(), *([state.stage_clock] if state.stage_clock else [])]
+
+
+def _newest(look: _Look, state: RolloutState) -> datetime:
+    """The latest time that is known to have been; later than now if the clock was set back."""
+    known = [look.now, look.seen.previous_look]
+    for clock in _clocks(state):
+        known += [clock.started_at, clock.blind_since]
+    return max(at for at in known if at is not None)
+
+
+def _set_back(state: RolloutState, by: timedelta, now: datetime) -> RolloutState:
+    """Set every clock back with the wall's: each keeps the time that it has observed."""
+    return replace(
+        state,
+        phase_since=min(state.phase_since, now) if state.phase_since else None,
+        timers={key: clock.set_back(by) for key, clock in state.timers.items()},
+        stage_clock=state.stage_clock.set_back(by) if state.stage_clock else None,
+    )
 
 
 # --------------------------------------------------------------------------- a changed spec
@@ -115,7 +146,9 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
         # A breach that goes on under the new rules keeps its beginning.
         state = replace(state, rules=rules, stage=None, stage_clock=None)
         why = "the canary's symbols or conditions have changed; the stages are observed anew"
-        return _enter(look, state, Phase.WARMING, "RulesChanged", why)
+        # A canary whose pods do not run yet is no further for that.
+        phase = Phase.PENDING if state.phase is Phase.PENDING else Phase.WARMING
+        return _enter(look, state, phase, "RulesChanged", why)
     unfinished = state.canary.version if state.canary and state.phase in GUARDED else None
     state = replace(_without_canary(state), canary=target, rejected=None, rules=rules)
     symbols = ", ".join(look.spec.symbols.canary)

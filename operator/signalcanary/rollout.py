@@ -61,6 +61,11 @@ class Clock:
     def stop(self, now: datetime) -> Clock:
         return self if self.blind_since is not None else replace(self, blind_since=now)
 
+    def set_back(self, by: timedelta) -> Clock:
+        """The same clock where the wall clock by which it was kept has been set back."""
+        since = self.blind_since
+        return Clock(self.started_at - by, self.blind, since - by if since else None)
+
 
 @dataclass(frozen=True)
 class Transition:

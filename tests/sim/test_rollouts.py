@@ -555,6 +555,34 @@ def test_the_same_look_again_changes_nothing(start: Start) -> None:
     assert {"Promoted", "ConditionBreached"} <= set(sim.reasons)
 
 
+def test_a_condition_edited_before_the_pods_run_waits_for_them_all_the_same(start: Start) -> None:
+    sim = start(evaluation={"noDataAfter": "2h"})
+    sim.world.pods_start = False
+    sim.run(MINUTE)
+    sim.edit(rollback=STRICTER)
+    sim.run(MINUTE)
+    assert sim.phase is Phase.PENDING
+    assert sim.reasons[-1] == "RulesChanged"
+    sim.world.pods_start = True
+    sim.run_until(Phase.SUCCEEDED)
+
+
+# ------------------------------------------------------------------ a clock set back
+
+
+def test_a_clock_set_back_loses_no_time_that_was_observed(progressing: Start) -> None:
+    sim = progressing()
+    sim.run(MINUTE)
+    sim.world.values["platt_ece"] = 0.3
+    sim.run(MINUTE)
+    key = ("platt_ece>0.1", "BTCUSDT")
+    breach = sim.state.timers[key].elapsed(sim.now)
+    sim.now -= HOUR
+    sim.look()
+    assert sim.state.timers[key].elapsed(sim.now) == breach
+    assert breach + sim.run_until(Phase.ROLLING_BACK) <= 2 * MINUTE + 20 * SECOND
+
+
 # ------------------------------------------------------------------ gaps
 
 

@@ -1,0 +1,627 @@
+"""The machine explored: every state that `decide` can get into, and the laws on every edge.
+
+Breadth first from a new object. What the world may do at a look is a product: what each symbol
+says of each condition and of itself, whether the source answers, whether the pods are as wanted,
+whether the spec was edited and how, how long ago the last look was. Every state meets a list of
+plain inputs and a seeded sample of the product; with SIGNALCANARY_MACHINE_SAMPLE as many as it
+says of the 31,128 (`make machine`).
+
+Time is kept relative: `NOW` stands still and what a state remembers is moved into the past, so
+that two states that differ only in when they are reached are one, and there are few of them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.contract import Track
+from signalcanary.evaluate import (
+    Bound,
+    Judgement,
+    Measurement,
+    MetricsSeen,
+    Silence,
+    SourceFailure,
+    Verdict,
+    silence_of,
+)
+from signalcanary.lifecycle import decide, rules_of
+from signalcanary.revisions import RevisionRef
+from signalcanary.rollout import (
+    GUARDED,
+    SILENCE,
+    Clock,
+    Decision,
+    Observations,
+    Phase,
+    RolloutState,
+    TrackSeen,
+    plan,
+)
+from signalcanary.status import parse, render
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+SECOND, ZERO = timedelta(seconds=1), timedelta(0)
+LOOK, GAP = 10 * SECOND, 70 * SECOND
+SAMPLE = int(os.environ.get("SIGNALCANARY_MACHINE_SAMPLE", "4"))
+LITERAL, PROVEN = "platt_ece", "slice_auc_active_period"
+SPEC = SignalCanarySpec.model_validate(
+    {
+        "version": "v1",
+        "symbols": {"canary": ["BTCUSDT", "ETHUSDT"], "full": ["BTCUSDT", "ETHUSDT"]},
+        "stages": [{"name": "shadow", "duration": "10s"}, {"name": "canary", "duration": "10s"}],
+        "rollback": {
+            "conditions": [
+                {"metric": LITERAL, "above": 0.1, "for": "10s", "mode": "literal"},
+                {"metric": PROVEN, "below": 0.55},
+            ]
+        },
+        "evaluation": {
+            "interval": "10s",
+            "staleAfter": "10s",
+            "noDataAfter": "10s",
+            "deadline": "10s",
+            "onDeadline": "Rollback",
+        },
+    }
+)
+RULES = rules_of(SPEC)
+STABLE = RevisionRef("5" * 8, "stable", "5" * 16, 1)
+CANARY = RevisionRef("c" * 8, "canary", "c" * 16, 1)
+REJECTED = RevisionRef("d" * 8, "rejected", "d" * 16, 1)
+NEW = RevisionRef("e" * 8, "new", "e" * 16, 1)
+
+# --------------------------------------------------------------------------- what may happen
+
+OF_LITERAL = {"ok": (0.05,), "breached": (0.3,), "unknown": ()}
+OF_PROVEN = {
+    "ok": Bound(0.0005, 0.56, 0.62, 0.56, 0.62),
+    "unproven": Bound(0.0005, 0.5, 0.62, 0.5, 0.62),
+    "breached": Bound(0.0005, 0.4, 0.5, 0.4, 0.5),
+    "unknown": None,
+}
+OF_BEATS = ("fresh", "silent", "silent as stable is")
+OF_SYMBOL = tuple(product(OF_LITERAL, OF_PROVEN, OF_BEATS))
+OF_METRICS = ("failed", *product(OF_SYMBOL, OF_SYMBOL))
+OF_EDIT = ("none", "new version", "back to stable", "touched", "other rules", "other stages")
+HEALTHY = ("ok", "ok", "fresh")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the world does at one look."""
+
+    metrics: Any = (HEALTHY, HEALTHY)
+    step: timedelta = LOOK
+    pods_follow: bool = True
+    edit: str = "none"
+
+
+def plain_inputs() -> Iterator[Input]:
+    """All that one symbol alone can do, and the rest one at a time."""
+    for verdicts in product(OF_LITERAL, OF_PROVEN):
+        yield Input(((*verdicts, "fresh"), HEALTHY))
+    for beat in OF_BEATS[1:]:
+        yield Input((("ok", "ok", beat), HEALTHY))
+        yield Input((("unknown", "unknown", beat), HEALTHY))
+    for one in (("breached", "ok", "fresh"), ("unknown", "unknown", "silent")):
+        yield Input((HEALTHY, one))
+        yield Input((one, one))
+    for pods, step in product((True, False), (LOOK, GAP)):
+        yield Input("failed", step, pods)
+        yield Input(step=step, pods_follow=pods)
+    yield Input((("breached", "breached", "fresh"), HEALTHY), GAP)
+    yield Input((("unknown", "unknown", "silent"), HEALTHY), pods_follow=False)
+    for edit in OF_EDIT[1:]:
+        yield Input(edit=edit)
+        yield Input("failed", edit=edit, pods_follow=False)
+
+
+PLAIN = tuple(plain_inputs())
+WHOLE = tuple(Input(*choice) for choice in product(OF_METRICS, (LOOK, GAP), (True, False), OF_EDIT))
+
+
+@cache
+def metrics_of(choice: Any) -> MetricsSeen:
+    if choice == "failed":
+        return MetricsSeen(failure=SourceFailure("SourceTimeout", "no answer within 8s"))
+    measurements, beats, control = {}, {}, {}
+    for symbol, (literal, proven, beat) in zip(SPEC.symbols.canary, choice, strict=True):
+        bound = OF_PROVEN[proven]
+        measurements[LITERAL, symbol] = Measurement(OF_LITERAL[literal], 5000, NOW)
+        measurements[PROVEN, symbol] = (
+            Measurement((0.58,), 5000, NOW, (bound,)) if bound else Measurement((), 0, NOW)
+        )
+        if beat == "fresh":
+            beats[symbol] = NOW
+        control[symbol] = NOW - timedelta(hours=1) if beat == "silent as stable is" else NOW
+    return MetricsSeen(measurements, beats, {}, control, revision=CANARY.name)
+
+
+@cache
+def observations(look: Input, target: RevisionRef) -> Observations:
+    tracks = {
+        (Track.CANARY, CANARY.name): TrackSeen(2, look.pods_follow),
+        (Track.STABLE, CANARY.name): TrackSeen(2, look.pods_follow),
+        (Track.STABLE, STABLE.name): TrackSeen(2, True),
+    }
+    if not look.pods_follow:
+        tracks[Track.CANARY, REJECTED.name] = TrackSeen(2, True)
+    return Observations(1, target, metrics_of(look.metrics), tracks, NOW - look.step)
+
+
+# --------------------------------------------------------------------------- states
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state as of `NOW`, and the revision that the spec declares."""
+
+    state: RolloutState
+    target: RevisionRef
+
+    @property
+    def key(self) -> Any:
+        s = self.state
+        clocks = (tuple(sorted((k, shape(c)) for k, c in s.timers.items())), shape(s.stage_clock))
+        who = (s.canary, s.stable, s.rejected, self.target)
+        return (s.phase, s.reason, s.observed_generation, who, s.rules, s.stage, clocks)
+
+
+def shape(clock: Clock | None) -> Any:
+    """Age, observed time and whether it runs (s): all that can matter of a clock."""
+    if clock is None:
+        return ()
+    return (NOW - clock.started_at, clock.elapsed(NOW), clock.blind_since is None)
+
+
+def clock_of(age: timedelta, elapsed: timedelta, runs: bool) -> Clock:
+    return Clock(NOW - age, age - elapsed, None if runs else NOW)
+
+
+def passed(clock: Clock | None, step: timedelta) -> Clock | None:
+    """The clock as it is when `step` more has passed."""
+    if clock is None:
+        return None
+    since = clock.blind_since
+    return replace(
+        clock, started_at=clock.started_at - step, blind_since=since - step if since else None
+    )
+
+
+def after_a_while(state: RolloutState, step: timedelta) -> RolloutState:
+    assert state.phase_since is not None or not state.history
+    return replace(
+        state,
+        phase_since=state.phase_since - step if state.phase_since else None,
+        history=tuple(replace(t, time=t.time - step) for t in state.history),
+        timers={key: passed(clock, step) for key, clock in state.timers.items()},
+        stage_clock=passed(state.stage_clock, step),
+    )
+
+
+def edited(node: Node, edit: str) -> Node:
+    """The spec is edited. That rules or stages change is the same as that they were others."""
+    state, target = node.state, node.target
+    match edit:
+        case "none":
+            return node
+        case "new version":
+            target = NEW
+        case "back to stable":
+            target = state.stable or NEW
+        case "other rules" if state.rules:
+            state = replace(state, rules="f" * 8)
+        case "other stages" if state.stage:
+            state = replace(state, stage="edited-away")
+    return Node(replace(state, observed_generation=0), target)
+
+
+LONGEST = {
+    **{(c.key, s): c.for_ for c in SPEC.rollback.conditions for s in SPEC.symbols.canary},
+    **{(SILENCE, s): SPEC.evaluation.no_data_after for s in SPEC.symbols.canary},
+}
+
+
+def normal(state: RolloutState, target: RevisionRef) -> Node:
+    """What matters of a state: names by role, times no longer than anything waits for."""
+    roles = {
+        ref.name: role
+        for ref, role in (
+            (state.rejected, REJECTED),
+            (state.canary, CANARY),
+            (state.stable, STABLE),
+        )
+        if ref is not None
+    }
+
+    def role_of(ref: RevisionRef | None) -> RevisionRef | None:
+        return roles.get(ref.name, NEW) if ref else None
+
+    def short(clock: Clock, longest: timedelta, waits: timedelta = ZERO) -> Clock:
+        age, elapsed, runs = shape(clock)
+        elapsed = min(elapsed, longest)
+        # Only the stage's clock is asked for its age.
+        age = max(min(age, longest + waits), elapsed) if waits else elapsed
+        return clock_of(age, elapsed, runs)
+
+    durations = {stage.name: stage.duration for stage in SPEC.stages}
+    clock, deadline = state.stage_clock, SPEC.evaluation.deadline
+    if clock and state.phase is Phase.PROGRESSING:
+        clock = short(clock, durations[state.stage or ""], deadline)
+    elif clock:
+        clock = short(clock, ZERO)
+    history = (replace(state.history[0], message=f"rolling back {state.reason}"),)
+    timers = {key: short(clock, LONGEST[key]) for key, clock in state.timers.items()}
+    # Which of the two symbols it is does not matter: the one with more running comes first.
+    first, second = SPEC.symbols.canary
+    swap = {first: second, second: first}
+    swapped = {(key, swap[symbol]): clock for (key, symbol), clock in timers.items()}
+    timers = max(timers, swapped, key=lambda t: sorted((s, k, shape(c)) for (k, s), c in t.items()))
+    return Node(
+        replace(
+            state,
+            canary=role_of(state.canary),
+            stable=role_of(state.stable),
+            rejected=role_of(state.rejected),
+            timers=timers,
+            stage_clock=clock,
+            phase_since=history[0].time,
+            message=history[0].message,
+            history=history,
+        ),
+        role_of(target) or NEW,
+    )
+
+
+# --------------------------------------------------------------------------- the laws
+
+Sight = Literal["hit", "blind", "clear"]
+
+ROLLED_BACK_FOR = {"ConditionBreached", "CanarySilent", "CanaryNotRunning", "DeadlineExceeded"}
+STARTED, PODS, BY_EDIT = "RolloutStarted", "CanaryRunning", {"AlreadyStable", "RulesChanged"}
+RUNNING = GUARDED - {Phase.PENDING}
+DIAGRAM = {
+    (Phase.PENDING, Phase.WARMING, PODS),
+    (Phase.WARMING, Phase.PROGRESSING, "StageStarted"),
+    (Phase.PROGRESSING, Phase.PROGRESSING, "StageStarted"),
+    (Phase.PROGRESSING, Phase.PROMOTING, "StagesPassed"),
+    (Phase.PROMOTING, Phase.SUCCEEDED, "Promoted"),
+    *((p, Phase.ROLLING_BACK, "ConditionBreached") for p in RUNNING),
+    *((p, Phase.ROLLING_BACK, "CanarySilent") for p in RUNNING),
+    (Phase.PENDING, Phase.ROLLING_BACK, "CanaryNotRunning"),
+    (Phase.PROGRESSING, Phase.ROLLING_BACK, "DeadlineExceeded"),
+    *((Phase.ROLLING_BACK, Phase.ROLLED_BACK, reason) for reason in ROLLED_BACK_FOR),
+    *((p, Phase.PENDING, STARTED) for p in Phase if p is not Phase.ROLLING_BACK),
+    *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*GUARDED, Phase.ROLLED_BACK)),
+    *((p, Phase.WARMING, "RulesChanged") for p in RUNNING),
+    (Phase.PENDING, Phase.PENDING, "RulesChanged"),
+}
+"""What the designs allow; there is no other way from a phase to a phase."""
+
+
+def sight_of(judgement: Judgement) -> Sight:
+    if judgement.verdict is Verdict.BREACHED:
+        return "hit"
+    return "clear" if judgement.verdict in (Verdict.OK, Verdict.UNPROVEN) else "blind"
+
+
+def silence_sight(symbol: str, seen: MetricsSeen) -> Sight:
+    match silence_of(symbol, SPEC, seen, NOW):
+        case Silence.NONE:
+            return "clear"
+        case Silence.CANARY:
+            return "hit"
+        case _:
+            return "blind"
+
+
+def expected(before: Clock | None, sight: Sight, step: timedelta) -> tuple[timedelta, bool] | None:
+    """Observed time after a look, and whether it runs on. Counted is the time from a look that
+    saw it to the next look, unless nobody looked for too long; `before` is as of the last look,
+    moved to now."""
+    if before is None:
+        return (ZERO, True) if sight == "hit" else None
+    so_far = before.elapsed(NOW)
+    if before.blind_since is None and step == GAP:
+        so_far -= step
+    return None if sight == "clear" else (so_far, sight == "hit")
+
+
+def check(before: RolloutState, look: Input, seen: Observations, decision: Decision) -> None:
+    after, transitions = decision.state, decision.transitions
+    verdicts = {j.verdict for j in decision.judgements}
+    reasons = [t.reason for t in transitions]
+
+    # Phases: only along the diagram, no transition twice, nothing at rest unless edited.
+    phase = before.phase
+    for transition in transitions:
+        assert (phase, transition.phase, transition.reason) in DIAGRAM
+        phase = transition.phase
+    assert phase is after.phase
+    assert len(set(reasons)) == len(reasons) or after.phase is Phase.ROLLED_BACK
+    is_edited = before.observed_generation != seen.generation
+    if before.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK) and not is_edited:
+        assert after == before
+
+    # Promotion: with every condition Ok at this look, every stage before it observed in full.
+    if {"StagesPassed", "Promoted"} & set(reasons):
+        assert verdicts == {Verdict.OK}
+    if "Promoted" in reasons:
+        assert seen.track(Track.STABLE, before.canary).is_ready
+        assert after.stable == before.canary
+    names = [stage.name for stage in SPEC.stages]
+    if (
+        before.stage in names
+        and before.stage_clock
+        and {"StageStarted", "StagesPassed"} & set(reasons)
+    ):
+        observed = expected(before.stage_clock, "hit", look.step)
+        assert observed is not None
+        if "RulesChanged" not in reasons and STARTED not in reasons:
+            assert observed[0] >= SPEC.stages[names.index(before.stage)].duration
+            passed_all = "StagesPassed" in reasons
+            assert passed_all == (before.stage == names[-1])
+            assert passed_all or after.stage == names[names.index(before.stage) + 1]
+            assert Verdict.BREACHED not in verdicts
+    else:
+        assert "StagesPassed" not in reasons or before.stage in names
+
+    # The metrics source being ill: no promotion, no rollback, no time counted.
+    if seen.metrics.failure is not None:
+        allowed = {STARTED, PODS, *BY_EDIT}
+        allowed |= {"StageStarted"} if before.stage == "edited-away" else set()
+        allowed |= {before.reason} if before.phase is Phase.ROLLING_BACK else set()
+        assert set(reasons) <= allowed
+        assert all(clock.blind_since is not None for clock in after.timers.values())
+
+    # Revisions: what is stable changes only by a promotion, and is always planned.
+    if "Promoted" not in reasons:
+        assert after.stable == before.stable
+    assert after.rejected is None or after.rejected != after.stable
+    assert (after.canary is not None) == (after.phase in GUARDED)
+    planned = plan(after)
+    stable_of = {p.revision for p in planned if p.track is Track.STABLE}
+    if after.stable is not None:
+        assert after.stable in stable_of
+    if after.phase in GUARDED:
+        assert after.canary != after.stable
+        assert after.canary in {p.revision for p in planned if p.track is Track.CANARY}
+    else:
+        assert {p.revision for p in planned} == ({after.stable} if after.stable else set())
+        assert not after.timers
+    # `before` is as of NOW: had it gone on by itself, no clock may have less than nothing.
+    for clock in (*after.timers.values(), *filter(None, [after.stage_clock])):
+        assert ZERO <= clock.elapsed(NOW) <= NOW - clock.started_at
+
+    check_clocks(before, look, seen, decision)
+
+
+def check_clocks(before: RolloutState, look: Input, seen: Observations, decision: Decision) -> None:
+    """Each clock has exactly the time that was observed, and what is due is done."""
+    after, reasons = decision.state, [t.reason for t in decision.transitions]
+    if before.phase not in GUARDED or {STARTED, "AlreadyStable"} & set(reasons):
+        return
+    if before.phase is Phase.PENDING and PODS not in reasons:
+        assert not decision.judgements, "judged by what cannot be its own"
+    sights: dict[tuple[str, str], Sight] = {
+        (SILENCE, s): silence_sight(s, seen.metrics) for s in SPEC.symbols.canary
+    }
+    sights |= {(j.condition.key, j.symbol): sight_of(j) for j in decision.judgements}
+    due = []
+    for key, sight in sights.items():
+        time = expected(before.timers.get(key), sight, look.step)
+        if time is not None and sight == "hit" and time[0] >= LONGEST[key]:
+            due.append(key)
+        if after.phase in GUARDED:
+            clock = after.timers.get(key)
+            assert (clock and (clock.elapsed(NOW), clock.blind_since is None)) == time, key
+    if due:
+        assert after.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK), "due, and not done"
+    began = [t.reason for t in decision.transitions if t.phase is Phase.ROLLING_BACK]
+    if began == ["DeadlineExceeded"]:
+        assert not due
+        assert before.stage_clock is not None
+        limit = SPEC.stages[-1 if before.stage == "canary" else 0].duration
+        assert NOW - before.stage_clock.started_at >= limit + SPEC.evaluation.deadline
+    elif began == ["ConditionBreached"]:
+        assert any(key != SILENCE for key, _ in due)
+    elif began:
+        assert {key for key, _ in due} == {SILENCE}
+    is_same = before.stage == after.stage and "StageStarted" not in reasons
+    if is_same and after.stage_clock and after.phase is Phase.PROGRESSING:
+        assert before.stage_clock is not None
+        judged = all(j.verdict.is_judged for j in decision.judgements)
+        time = expected(before.stage_clock, "hit" if judged else "blind", look.step)
+        clock = after.stage_clock
+        assert (clock.elapsed(NOW), clock.blind_since is None) == time
+
+
+# --------------------------------------------------------------------------- the exploration
+
+
+@dataclass
+class Explored:
+    """What was found."""
+
+    nodes: dict[Any, Node] = field(default_factory=dict)
+    edges: int = 0
+    ways: set[tuple[Phase, Phase, str]] = field(default_factory=set)
+
+
+def inputs_at(number: int) -> Iterator[Input]:
+    yield from PLAIN
+    if len(WHOLE) <= SAMPLE:
+        yield from WHOLE
+    else:
+        yield from random.Random(number).sample(WHOLE, SAMPLE)
+
+
+def look_at(node: Node, look: Input) -> tuple[RolloutState, Observations, Decision]:
+    """One look: the state that it begins with, what is seen, what becomes of it."""
+    begins = edited(node, look.edit)
+    state = after_a_while(begins.state, look.step)
+    seen = observations(look, begins.target)
+    return state, seen, decide(SPEC, state, seen, NOW)
+
+
+@pytest.fixture(scope="module")
+def explored() -> Explored:
+    found = Explored()
+    first = Node(RolloutState(), CANARY)
+    queue = deque([first])
+    found.nodes[first.key] = first
+    while queue:
+        node = queue.popleft()
+        for look in inputs_at(len(found.nodes)):
+            before, seen, decision = look_at(node, look)
+            check(before, look, seen, decision)
+            found.edges += 1
+            phase = before.phase
+            for transition in decision.transitions:
+                found.ways.add((phase, transition.phase, transition.reason))
+                phase = transition.phase
+            # The look repeated: nothing more follows.
+            again = decide(SPEC, decision.state, replace(seen, previous_look=NOW), NOW)
+            assert again.state == decision.state
+            assert again.transitions == ()
+            following = normal(decision.state, seen.target)
+            if following.key not in found.nodes:
+                found.nodes[following.key] = following
+                queue.append(following)
+                status = render(SPEC, decision, seen, (), {}, NOW)
+                assert parse(status) == decision.state, "a restart would change the rollout"
+    return found
+
+
+def test_the_laws_hold_on_every_edge(explored: Explored, capsys: Any) -> None:
+    """They are asserted while exploring; here is how far that got."""
+    with capsys.disabled():
+        print(f"\n{len(explored.nodes)} states, {explored.edges} edges, {SAMPLE} sampled a state")
+    phases = {node.state.phase for node in explored.nodes.values()}
+    assert phases == set(Phase)
+
+
+@pytest.mark.parametrize("by", [5 * SECOND, timedelta(hours=1)], ids=["a little", "an hour"])
+def test_a_clock_that_is_set_back_does_nothing_and_loses_nothing(
+    explored: Explored, by: timedelta
+) -> None:
+    choices = (Input(), Input("failed"), Input((("breached", "breached", "silent"), HEALTHY)))
+    for node in explored.nodes.values():
+        before = node.state
+        for look, edit in product(choices, ("none", "new version")):
+            begins = edited(node, edit)
+            seen = replace(observations(look, begins.target), previous_look=NOW)
+            back = decide(SPEC, begins.state, seen, NOW - by)
+            after = back.state
+            assert back.transitions == ()
+            same = replace(
+                after,
+                phase_since=before.phase_since,
+                timers=before.timers,
+                stage_clock=before.stage_clock,
+            )
+            assert same == begins.state, "more than the clocks has changed"
+            for old, new in zip(clocks_of(before), clocks_of(after), strict=True):
+                assert new.elapsed(NOW - by) == old.elapsed(NOW)
+                assert (new.blind_since is None) == (old.blind_since is None)
+                assert ZERO <= new.elapsed(NOW - by) <= NOW - by - new.started_at
+            assert after.phase_since is None or after.phase_since <= NOW - by
+            if before.history:
+                status = render(SPEC, back, seen, (), {}, NOW - by)
+                assert parse(status) == after
+        # The next look goes on from there as if nothing had been.
+        healthy = observations(Input(), node.target)
+        straight = decide(SPEC, after_a_while(before, LOOK), healthy, NOW)
+        moved = replace(healthy, previous_look=NOW)
+        back = decide(SPEC, before, moved, NOW - by)
+        resumed = after_a_while(back.state, LOOK - by)
+        assert normal(decide(SPEC, resumed, healthy, NOW).state, node.target).key == (
+            normal(straight.state, node.target).key
+        )
+
+
+def clocks_of(state: RolloutState) -> list[Clock]:
+    timers = [state.timers[key] for key in sorted(state.timers)]
+    return [*timers, *filter(None, [state.stage_clock])]
+
+
+# --------------------------------------------------------------------------- the document
+
+PAGE = Path(__file__).parents[2] / "docs" / "lifecycle.md"
+WHEN = {
+    "RolloutStarted": "the spec was edited, to a configuration that is not the stable one",
+    "AlreadyStable": "the spec was edited back to the stable configuration",
+    "RulesChanged": "symbols or conditions were edited under the canary, which goes on",
+    "CanaryRunning": "every pod of the canary is ready",
+    "StageStarted": "first stage: every condition can be judged on every canary symbol; next "
+    "stage: the one before was observed in full and nothing is breached",
+    "StagesPassed": "the last stage was observed in full and every condition is Ok",
+    "Promoted": "the pods on the full symbol set are ready and every condition is Ok",
+    "ConditionBreached": "a condition was breached for its `for`",
+    "CanarySilent": "a canary symbol sent no fresh data for `noDataAfter`, while the metrics "
+    "source answered and the stable track, if there is one, heard it (`onNoData: Rollback`)",
+    "CanaryNotRunning": "the canary's pods were not ready for `noDataAfter`",
+    "DeadlineExceeded": "a stage took `deadline` longer than its duration (`onDeadline: Rollback`)",
+}
+
+
+def page(ways: set[tuple[Phase, Phase, str]]) -> str:
+    """The document: what was explored, for people."""
+    order = list(Phase)
+    arrows: dict[tuple[Phase, Phase], list[str]] = {}
+    for begin, end, reason in sorted(
+        ways, key=lambda w: (order.index(w[0]), order.index(w[1]), list(WHEN).index(w[2]))
+    ):
+        arrows.setdefault((begin, end), []).append(reason)
+    lines = [
+        "# The phases of a rollout",
+        "",
+        "Written by `make docs` from the transitions that `tests/sim/test_machine.py` found when",
+        "it explored every state that `decide` can get into; a test keeps it in step.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> Pending",
+        *(
+            f"    {begin.value} --> {end.value}: {', '.join(reasons)}"
+            for (begin, end), reasons in arrows.items()
+        ),
+        "```",
+        "",
+        "| reason | when | from → to |",
+        "|---|---|---|",
+    ]
+    for reason, when in WHEN.items():
+        moves: dict[Phase, list[str]] = {}
+        for (begin, end), reasons in arrows.items():
+            if reason in reasons and end is not Phase.ROLLED_BACK:
+                moves.setdefault(end, []).append(begin.value)
+        told = "; ".join(f"{', '.join(begins)} → {end.value}" for end, begins in moves.items())
+        lines.append(f"| {reason} | {when} | {told} |")
+    lines += [
+        "",
+        "From RollingBack a rollout gets to RolledBack, with the reason that it was rolled back",
+        "for, once the canary's pods are gone. An edit waits until then.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_document_shows_what_was_explored(explored: Explored) -> None:
+    assert explored.ways == DIAGRAM, "what is allowed but never happens, or the reverse"
+    text = page(explored.ways)
+    if os.environ.get("SIGNALCANARY_WRITE_DOCS"):
+        PAGE.write_text(text)
+    assert PAGE.read_text() == text, "run make docs"
