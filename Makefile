@@ -34,6 +34,10 @@ test: lint cluster-tools test-fast test-cluster ## Everything, the real cluster 
 test-fast: setup ## All tests that need no cluster
 	$(BIN)/pytest tests/unit tests/sim tests/integration tests/e2e -n 2 --dist loadfile
 
+.PHONY: test-kills
+test-kills: setup ## Compaction and retention killed at each of their steps, not at every seventh
+	SIGNALCANARY_KILL_STEP=1 $(BIN)/pytest tests/integration/store/test_upkeep.py
+
 .PHONY: test-cluster
 test-cluster: setup ## The tests on the real cluster, which is taken down again
 	$(CLUSTER) up

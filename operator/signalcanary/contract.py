@@ -382,6 +382,15 @@ class WorkloadConfig(Model):
     commit_interval: PositiveDuration = Field(
         description="Longest time that a received row waits for its commit. Unit: wall clock."
     )
+    compaction_interval: PositiveDuration = Field(
+        default=timedelta(hours=1),
+        description="Stretch whose commits become one part a kind. Unit: event time.",
+    )
+    retention: PositiveDuration | None = Field(
+        default=None,
+        description="Age, against the newest data, at which data is deleted; without it nothing "
+        "is. Unit: event time.",
+    )
 
 
 class Component(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,27 @@ async def test_what_cannot_be_committed_at_the_end_is_a_clear_error(
     finally:
         worker.close()
     assert kit.read_entries(tmp_path) == []
+
+
+async def test_finished_stretches_are_compacted_beside_the_commits_and_kept_as_long_as_asked(
+    data_path: str, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(data_path, kit.mini_source(exchange)).model_copy(
+        update={"compaction_interval": timedelta(seconds=10), "retention": timedelta(minutes=1)}
+    )
+    quick = dataclasses.replace(kit.quick, upkeep_seconds=0.02, upkeep_grace_seconds=0.05)
+    async with kit.running_harvest(config, quick) as harvest:
+        counts = harvest.counts.symbols["BTCUSDT"]
+        await exchange.connected()
+        for second in range(120):
+            at = kit.start_ms + 1000 * second
+            exchange.trade(second + 1, at)
+            exchange.quote(at)
+            if second % 3 == 0:
+                before = counts.commits
+                await kit.wait_until(lambda n=before: counts.commits > n, "a commit")
+        await kit.wait_until(lambda: counts.entries_expired >= 10, "old entries are deleted")
+        assert counts.upkeep_errors == {}
+    ids = ids_of(kit, data_path)
+    assert ids == list(range(ids[0], 121)), "what is left is whole"
+    assert 1 < ids[0] <= 60, "and is as long as was asked for"

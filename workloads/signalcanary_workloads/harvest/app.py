@@ -31,6 +31,7 @@ from signalcanary_workloads.harvest.feed import (
     plan_subscriptions,
 )
 from signalcanary_workloads.harvest.handover import Released
+from signalcanary_workloads.harvest.housekeeping import Housekeeping
 from signalcanary_workloads.harvest.metrics import HarvestCollector, RuntimeCounts, SymbolCounts
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.rest import TradeHistory
@@ -92,6 +93,7 @@ class Harvest:
             config.commit_interval.total_seconds(),
             settings,
         )
+        self._housekeeping = Housekeeping(self._storage, config, symbols, self.counts, settings)
         self._failure: asyncio.Future[None] | None = None
 
     def _open(self, symbol: str) -> None:
@@ -151,11 +153,19 @@ class Harvest:
             readers.append(asyncio.create_task(self._tick()))
             processing = asyncio.create_task(self._process())
             committing = asyncio.create_task(self._commits.run())
+            keeping = asyncio.create_task(self._housekeeping.run())
             stopped = asyncio.create_task(stop.wait())
             try:
-                watched: list[asyncio.Future[Any]] = [*readers, processing, committing, stopped]
+                watched: list[asyncio.Future[Any]] = [
+                    *readers,
+                    processing,
+                    committing,
+                    keeping,
+                    stopped,
+                ]
                 watched.append(self._failure)
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                self._housekeeping.end()
                 # After a failure nothing is committed: rows and state might disagree. A
                 # restart goes on from the last entry, and REST gives the trades again.
                 for finished in done:
@@ -167,6 +177,8 @@ class Harvest:
                         f"{problem}; the rows since the last manifest entry are not committed"
                     )
             finally:
+                self._housekeeping.end()
+                await asyncio.gather(keeping, return_exceptions=True)
                 await _cancel(*readers, processing, committing, stopped, *self._backfills.tasks)
                 self._failure.cancel()
 

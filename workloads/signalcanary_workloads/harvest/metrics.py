@@ -41,6 +41,9 @@ class SymbolCounts:
     """The last try to commit was refused."""
     held_bytes: int = 0
     """Memory of the rows that are being committed."""
+    entries_compacted: int = 0
+    entries_expired: int = 0
+    upkeep_errors: dict[str, int] = field(default_factory=dict)
     rows: dict[Kind, int] = field(default_factory=dict)
     backfill_errors: dict[str, int] = field(default_factory=dict)
     cvd_times: CvdTimes = field(default_factory=CvdTimes)
@@ -92,6 +95,7 @@ class HarvestCollector(Collector):
         yield from self._of_quotes()
         yield from self._of_trades()
         yield from self._of_commits()
+        yield from self._of_upkeep()
         yield from self._cvd.collect()
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
@@ -260,3 +264,22 @@ class HarvestCollector(Collector):
         )
         stopped.add_metric(self._base, int(self._counts.reading_stopped))
         yield from (commits, errors, rows, last, waiting, stopped)
+
+    def _of_upkeep(self) -> Iterator[Metric]:
+        symbol = MetricLabel.SYMBOL
+        compacted = self._counter(
+            "harvest_entries_compacted", "Manifest entries made one with others.", symbol
+        )
+        expired = self._counter(
+            "harvest_entries_expired", "Manifest entries deleted after their retention.", symbol
+        )
+        errors = self._counter(
+            "harvest_upkeep_errors", "Passes over old data that failed.", symbol, "reason"
+        )
+        for name, counts in self._counts.symbols.items():
+            labels = [*self._base, name]
+            compacted.add_metric(labels, counts.entries_compacted)
+            expired.add_metric(labels, counts.entries_expired)
+            for reason, n in counts.upkeep_errors.items():
+                errors.add_metric([*labels, reason], n)
+        yield from (compacted, expired, errors)

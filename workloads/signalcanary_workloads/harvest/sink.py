@@ -144,7 +144,10 @@ class SymbolSink:
         entries; but before anything is deleted every entry has its say, whatever clocks say.
         """
         self._storage.sweep(manifest_folder(self._symbol))
-        newest = max((item.modified_seconds for item in entries if _is_entry(item)), default=0.0)
+        newest = 0.0
+        if self.last is not None:
+            last_key = entry_key(self._symbol, self.last.seq)
+            newest = next(item.modified_seconds for item in entries if item.key == last_key)
         suspects: set[str] = set()
         for date in self._storage.folders(""):
             if not date.startswith("date="):
@@ -152,7 +155,9 @@ class SymbolSink:
             folder = f"{date}/symbol={self._symbol}/"
             self._storage.sweep(folder)
             for item in self._storage.find(folder):
-                if item.key.endswith(".parquet") and item.modified_seconds >= newest - 1:
+                # What compaction left behind is finished or removed by the next compaction.
+                is_part = item.key.rpartition("/")[2].startswith("part-")
+                if is_part and item.modified_seconds >= newest - 1:
                     suspects.add(item.key)
         orphans = sorted(suspects - self._named_of(suspects, entries))
         self._storage.delete(orphans)

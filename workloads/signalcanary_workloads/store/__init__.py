@@ -31,6 +31,7 @@ from .parts import read_part, to_parquet
 from .reader import ManifestReader
 from .schema import HARVESTED, ID_COLUMN, SCHEMAS, Kind, Quality, Regime
 from .storage import BUCKET_SCHEME, Lease, Storage, Stored, open_storage
+from .upkeep import Upkeep, UpkeepSettings
 
 __all__ = [
     "BUCKET_SCHEME",
@@ -59,6 +60,8 @@ __all__ = [
     "StoreError",
     "Stored",
     "Taken",
+    "Upkeep",
+    "UpkeepSettings",
     "entry_key",
     "manifest_folder",
     "open_storage",

@@ -87,13 +87,16 @@ class Entry:
         )
 
     @classmethod
-    def from_json(cls, data: bytes) -> Entry:
+    def from_json(cls, data: bytes, with_state: bool = True) -> Entry:
         """Read an entry as the manifest stores it.
+
+        Args:
+            with_state: the state is most of it; whoever reads many can leave it out.
 
         Raises:
             CorruptEntry: it is not JSON, or a field is missing or of the wrong type.
         """
-        wire = _decode(data, _EntryWire)
+        wire = _decode(data, _EntryWire if with_state else _StatelessWire)
         return cls(
             seq=wire.seq,
             symbol=wire.symbol,
@@ -102,7 +105,7 @@ class Entry:
             gap_epoch=wire.gap_epoch,
             gaps=tuple(_from_wire(gap) for gap in wire.gaps),
             parts=tuple(part.to_part() for part in wire.parts),
-            state=wire.state,
+            state=wire.state if isinstance(wire, _EntryWire) else {},
         )
 
     def same_cut(self, other: Entry) -> bool:
@@ -225,7 +228,7 @@ class _PartWire(msgspec.Struct):
         return Part(*msgspec.structs.astuple(self))
 
 
-class _EntryWire(msgspec.Struct):
+class _StatelessWire(msgspec.Struct):
     seq: int
     symbol: str
     committed_ns: int
@@ -233,6 +236,9 @@ class _EntryWire(msgspec.Struct):
     gap_epoch: int
     gaps: list[_GapWire]
     parts: list[_PartWire]
+
+
+class _EntryWire(_StatelessWire):
     state: dict[str, Any]
 
 

@@ -129,7 +129,7 @@ class ManifestReader:
         first = self._listing.first_from(self.next_seq)
         if first is None or first == self.next_seq:
             return
-        logger.warning(
+        logger.info(
             "%s: entries %d to %d were deleted before they were read",
             self._symbol,
             self.next_seq,
