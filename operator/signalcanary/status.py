@@ -389,6 +389,8 @@ def describe_next(
 
 def _next_at_rest(state: RolloutState) -> str:
     match state.phase:
+        case Phase.SUCCEEDED if state.publisher is not None and state.publisher != state.stable:
+            return f"publishes signals once the pods of {state.publisher.version} are gone"
         case Phase.SUCCEEDED:
             return "nothing: change the spec to roll out the next configuration"
         case Phase.ROLLING_BACK:

@@ -65,6 +65,7 @@ def test_the_old_stable_publishes_until_it_is_replaced_and_the_new_one_once_it_i
     assert new != old
     sim.run(timedelta(minutes=5))
     assert gate_of(sim) == Gate(), "the old one's pods are there still"
+    assert sim.status["next"] == f"publishes signals once the pods of {old.version} are gone"
     sim.world.pods_stop = True
     sim.run(timedelta(seconds=20))
     assert named(gate_of(sim).stable, new)

@@ -11,7 +11,7 @@ replayed, and not sent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,6 +73,19 @@ class _Pending:
 
     def __len__(self) -> int:
         return len(self.columns["ts"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Decided:
+    """Rows, and why they are withheld; None if they go out, numbered on after `after_seq`."""
+
+    pending: _Pending
+    withheld: str | None
+    after_seq: int
+
+    @property
+    def sent(self) -> int:
+        return len(self.pending) if self.withheld is None else 0
 
 
 class SignalLog:
@@ -148,42 +161,54 @@ class SignalLog:
         now_ns = self._wall_ns()
         closed = self._gate.read()
         seq = self._seq
-        rows: list[dict[str, Any]] = []
-        sendable: list[Sendable] = []
-        withheld: Counter[str] = Counter()
+        decided: list[_Decided] = []
         for pending in self._pending:
             is_replayed = self._is_history(pending.committed_ns, now_ns)
-            reason = REPLAYED if is_replayed else closed
-            for row in self._rows(pending, now_ns):
-                row |= {"replayed": is_replayed, "published": reason is None}
-                row |= {"seq": None, "withheld": None if reason is None else str(reason)}
-                rows.append(row)
-                if reason is not None:
-                    withheld[reason] += 1
-                    continue
-                seq += 1
-                row["seq"] = seq
-                sendable.append(
-                    Sendable(
-                        Signal.model_validate(row | {"symbol": self._symbol}),
-                        (pending.watermark_ms - row["ts"]) / 1e3,
-                        (now_ns - pending.committed_ns) / 1e9,
-                    )
-                )
-        last = rows[-1]
-        table = pa.Table.from_pylist(rows, schema=store.SCHEMAS[store.Kind.SIGNAL])
-        tables = {store.Kind.SIGNAL: table}
-        self._sink.commit_batch(Batch(tables, last["ts"], last["gap_epoch"], {"seq": seq}))
+            decided.append(_Decided(pending, REPLAYED if is_replayed else closed, seq))
+            seq += decided[-1].sent
+        tables = {store.Kind.SIGNAL: pa.concat_tables(self._table(d, now_ns) for d in decided)}
+        last = self._pending[-1].columns
+        last_ms: int = last["ts"][-1]
+        self._sink.commit_batch(Batch(tables, last_ms, last["gap_epoch"][-1], {"seq": seq}))
         self._pending.clear()
-        self._recorded_ms, self._seq = last["ts"], seq
-        return Flushed(tuple(sendable), tuple(sorted(withheld.items())))
+        self._recorded_ms, self._seq = last_ms, seq
+        withheld: Counter[str] = Counter()
+        for one in decided:
+            if one.withheld is not None:
+                withheld[one.withheld] += len(one.pending)
+        sendable = tuple(s for d in decided if d.sent for s in self._sendable(d, now_ns))
+        return Flushed(sendable, tuple(sorted(withheld.items())))
 
     def _is_history(self, committed_ns: int, now_ns: int) -> bool:
         return committed_ns < self._started_ns or now_ns - committed_ns > LIVE_NS
 
-    def _rows(self, pending: _Pending, now_ns: int) -> list[dict[str, Any]]:
+    def _table(self, decided: _Decided, now_ns: int) -> pa.Table:
+        rows = len(decided.pending)
+        is_sent = decided.withheld is None
+        same = self._same(now_ns) | {
+            "replayed": decided.withheld == REPLAYED,
+            "published": is_sent,
+            "withheld": decided.withheld,
+        }
+        columns = {name: [value] * rows for name, value in same.items()}
+        numbers = range(decided.after_seq + 1, decided.after_seq + 1 + rows)
+        columns["seq"] = list(numbers) if is_sent else [None] * rows
+        schema = store.SCHEMAS[store.Kind.SIGNAL]
+        return pa.Table.from_pydict(decided.pending.columns | columns, schema=schema)
+
+    def _sendable(self, decided: _Decided, now_ns: int) -> Iterator[Sendable]:
+        pending = decided.pending
+        same = self._same(now_ns) | {"symbol": self._symbol}
+        wall_lag_seconds = (now_ns - pending.committed_ns) / 1e9
+        for n, values in enumerate(zip(*pending.columns.values(), strict=True), start=1):
+            row = dict(zip(pending.columns, values, strict=True))
+            signal = Signal.model_validate(row | same | {"seq": decided.after_seq + n})
+            yield Sendable(signal, (pending.watermark_ms - signal.ts) / 1e3, wall_lag_seconds)
+
+    def _same(self, now_ns: int) -> dict[str, Any]:
+        """What all rows of a flush have in common."""
         config = self._config
-        same = {
+        return {
             "horizon_ms": self._horizon_ms,
             "track": config.track.value,
             "revision": config.revision,
@@ -192,11 +217,6 @@ class SignalLog:
             "version": config.version,
             "emitted_ns": now_ns,
         }
-        names = tuple(pending.columns)
-        return [
-            dict(zip(names, values, strict=True)) | same
-            for values in zip(*pending.columns.values(), strict=True)
-        ]
 
 
 def _columns_of(
