@@ -125,6 +125,22 @@ def test_nothing_new_commits_nothing(start: Callable[[], Chain], data_path: str)
     assert len(record(data_path)) == 3
 
 
+def test_a_commit_whose_answer_was_lost_is_not_repeated_and_shows_as_a_hole(
+    start: Callable[[], Chain], data_path: str
+) -> None:
+    chain, written = start(), start()
+    written.take_in(0, 3)
+    chain.take_in(0, 4)
+    written.log.open()
+    written.log.flush()  # it came to the record; the writer below was never told
+    written.log.close()
+    chain.take_in(4, 5)
+    chain.log.open()
+    assert seconds_of(chain.log.flush()) == [(4, 3), (5, 4)]
+    chain.log.close()
+    assert [row["seq"] for row in record(data_path)] == [1, 2, 3, 4, 5]
+
+
 def test_one_process_at_a_time_has_the_record(start: Callable[[], Chain]) -> None:
     first, second = start(), start()
     first.log.open()
@@ -147,6 +163,7 @@ def test_what_cannot_be_recorded_is_not_sent_and_not_lost(
         chain.log.flush()
     s3.start()
     chain.take_in(4, 5)
+    chain.log.open()
     assert seconds_of(chain.log.flush()) == [(n + 1, n) for n in range(5)]
     chain.log.close()
     assert [row["seq"] for row in record(data_path)] == [1, 2, 3, 4, 5]

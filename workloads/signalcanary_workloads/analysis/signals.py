@@ -10,9 +10,10 @@ replayed, and not sent.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from signalcanary.contract import WorkloadConfig
 from signalcanary.stream import Signal
 
 from .. import store
-from ..harvest.sink import Batch, ResumeFailed, SymbolSink
+from ..harvest.sink import Batch, CommitFailed, ResumeFailed, SymbolSink
 from .engine import EngineConfig, Scored, Unusable
 from .gate import GateReader
 from .rows import FeatureRows, Floats, Ints, Regime
@@ -74,6 +75,12 @@ class _Pending:
     def __len__(self) -> int:
         return len(self.columns["ts"])
 
+    def after(self, ts_ms: int) -> _Pending:
+        """The rows later than a time."""
+        start = bisect_right(self.columns["ts"], ts_ms)
+        columns = {name: values[start:] for name, values in self.columns.items()}
+        return replace(self, columns=columns)
+
 
 @dataclass(frozen=True, eq=False)
 class _Decided:
@@ -115,6 +122,8 @@ class SignalLog:
     def open(self) -> None:
         """Take the record, and find where it ends; does nothing if it is open.
 
+        What was queued and is on record after all is not sent: it is a hole in the sequence.
+
         Raises:
             SinkError: another process has it, or what is there cannot be continued.
         """
@@ -128,6 +137,8 @@ class SignalLog:
                 raise ResumeFailed(f"{self._root}: the last entry of {self._symbol} has no seq")
             self._recorded_ms, self._seq = sink.last.watermark_ms, seq
             self.resumed_seq = seq or None
+            later = [pending.after(self._recorded_ms) for pending in self._pending]
+            self._pending = [pending for pending in later if len(pending)]
         self._sink = sink
 
     def close(self) -> None:
@@ -153,7 +164,8 @@ class SignalLog:
         """Decide about the queued rows, record them, and hand over what is to be sent.
 
         Raises:
-            CommitFailed: nothing was recorded, nothing may be sent; the rows stay queued.
+            CommitFailed: nothing may be sent; the rows stay queued, and the record is to be
+                opened again.
         """
         if not self._pending:
             return Flushed()
@@ -169,7 +181,12 @@ class SignalLog:
         tables = {store.Kind.SIGNAL: pa.concat_tables(self._table(d, now_ns) for d in decided)}
         last = self._pending[-1].columns
         last_ms: int = last["ts"][-1]
-        self._sink.commit_batch(Batch(tables, last_ms, last["gap_epoch"][-1], {"seq": seq}))
+        try:
+            self._sink.commit_batch(Batch(tables, last_ms, last["gap_epoch"][-1], {"seq": seq}))
+        except CommitFailed:
+            # Perhaps only the answer was lost: to open it anew tells what is on record.
+            self.close()
+            raise
         self._pending.clear()
         self._recorded_ms, self._seq = last_ms, seq
         withheld: Counter[str] = Counter()
