@@ -352,6 +352,13 @@ class Track(StrEnum):
     STABLE = "stable"
 
 
+class Control(Model):
+    """The configuration that a canary is compared with on the canary's own rows."""
+
+    revision: str = Field(description="The stable revision's name, a metric label.")
+    signal: SignalConfig
+
+
 class WorkloadConfig(Model):
     """The file that harvest and analysis are started with (``--config``).
 
@@ -378,6 +385,11 @@ class WorkloadConfig(Model):
     data_path: str = Field(
         description="Where the data of this track and revision lies: a folder, or a bucket's "
         "s3://bucket/prefix, whose endpoint and credentials are in the standard AWS_… variables."
+    )
+    control: Control | None = Field(
+        default=None,
+        description="What the canary is compared with; absent on the stable track, and in a "
+        "first rollout.",
     )
     commit_interval: PositiveDuration = Field(
         description="Longest time that a received row waits for its commit. Unit: wall clock."
@@ -494,6 +506,14 @@ EVIDENCE_TIMESTAMP: Final = "signal_evidence_timestamp_seconds"
 EVIDENCE_SAMPLES: Final = "signal_evidence_samples"
 """Labelled rows that the value was computed on. Present, 0 included, while warming up."""
 
+EVIDENCE_EFFECTIVE_SAMPLES: Final = "signal_evidence_effective_samples"
+"""Independent rows that would leave the value as unsure: labels overlap and scores persist."""
+EVIDENCE_LOWER: Final = "signal_evidence_lower"
+"""Lower end of the 95 % interval of the true value, for one look. Absent if unknown. That of
+`platt_ece` is of the true calibration error; the value beside it is biased upward."""
+EVIDENCE_UPPER: Final = "signal_evidence_upper"
+"""Upper end of the same interval."""
+
 EVIDENCE_BOUND: Final = "signal_evidence_bound"
 """What a value is at least or at most, for certain but for `level`, at however many looks within
 48 h. Labels as the other evidence's, and `level`, `side` (lower, upper) and `window`: `now`, what
@@ -510,6 +530,20 @@ class BoundLabel(StrEnum):
 
 EVIDENCE_LEVELS: Final = (0.05, 0.005, 0.0005)
 """Chances, a metric, symbol and 48 h, that a bound fails on one side."""
+
+# The canary's configuration against the stable one, scored on the canary's own rows, one series a
+# (core metric, symbol): labels as the evidence's, and `control`, the stable revision's name.
+DIFFERENCE: Final = "signal_difference"
+"""Canary − stable. Unit: the core metric's."""
+DIFFERENCE_LOWER: Final = "signal_difference_lower"
+"""Lower end of its 95 % interval, for one look, from the rows' paired influences."""
+DIFFERENCE_UPPER: Final = "signal_difference_upper"
+"""Upper end of the same interval."""
+DIFFERENCE_SAMPLES: Final = "signal_difference_samples"
+"""Labelled rows that both configurations scored."""
+DIFFERENCE_EFFECTIVE_SAMPLES: Final = "signal_difference_effective_samples"
+"""Independent rows that would leave the difference as unsure."""
+CONTROL_LABEL: Final = "control"
 
 HEARTBEAT: Final = "signal_last_evaluation_timestamp_seconds"
 """Unix time (s, wall clock) at which analysis last took in new rows of the symbol. One

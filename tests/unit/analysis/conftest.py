@@ -76,7 +76,9 @@ def simulate(
         np.zeros(int(keep.sum()), np.int64),
     )
     arrived = np.argsort(ingest[: at.size])
-    scores = CvdRows(at[arrived], ingest[: at.size][arrived], score[arrived])
+    sizes = rng.lognormal(0, 1, at.size) * np.where(rng.random(at.size) < 0.5, -1, 1)
+    scale = np.full(at.size, 1.5)
+    scores = CvdRows(at[arrived], ingest[: at.size][arrived], score[arrived], sizes[arrived], scale)
     return Market(features, scores)
 
 

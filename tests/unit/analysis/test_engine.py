@@ -131,7 +131,7 @@ def test_changing_the_future_changes_no_prediction_made_before(market, config, s
     changed = replace(
         data,
         features=replace(data.features, mid=mid, z_ofi=z_ofi),
-        scores=CvdRows(data.scores.ts_ms, data.scores.ingest, z),
+        scores=replace(data.scores, z=z),
     )
     one, other = feed(Engine(chosen), data).recent, feed(Engine(chosen), changed).recent
     past = one.ts_ms <= now_ms

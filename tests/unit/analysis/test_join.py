@@ -12,6 +12,10 @@ from signalcanary_workloads.analysis.join import AsOfJoin, evaluate_merge, withi
 from signalcanary_workloads.analysis.rows import CvdRows, FeatureRows
 
 
+def scored_trades(ts: np.ndarray, ingest: np.ndarray, z: np.ndarray) -> CvdRows:
+    return CvdRows(ts, ingest, z, np.ones(ts.size), np.ones(ts.size))
+
+
 def features(ts: np.ndarray, ingest: np.ndarray) -> FeatureRows:
     ones, zeros = np.ones(ts.size), np.zeros(ts.size, np.int64)
     return FeatureRows(ts, ingest, ones, ones, zeros.astype(np.int8), zeros, zeros)
@@ -20,7 +24,7 @@ def features(ts: np.ndarray, ingest: np.ndarray) -> FeatureRows:
 def test_it_equals_polars_when_everything_had_arrived():
     rng = np.random.default_rng(1)
     ts = np.sort(rng.integers(0, 500_000, 2_000)).astype(np.int64)
-    scores = CvdRows(ts, np.arange(ts.size), rng.standard_normal(ts.size))
+    scores = scored_trades(ts, np.arange(ts.size), rng.standard_normal(ts.size))
     grid = np.arange(0, 500_000, 1_000, dtype=np.int64)
     got = AsOfJoin().join(features(grid, np.full(grid.size, 10**9)), scores)
     left = pl.DataFrame({"ts": grid})
@@ -48,7 +52,7 @@ def test_it_equals_a_loop_over_what_had_arrived(market):
 
 
 def test_a_score_that_came_after_the_row_was_closed_is_not_used():
-    scores = CvdRows(np.array([100, 900]), np.array([1, 7]), np.array([0.5, 9.0]))
+    scores = scored_trades(np.array([100, 900]), np.array([1, 7]), np.array([0.5, 9.0]))
     got = AsOfJoin().join(features(np.array([1_000]), np.array([5])), scores)
     assert got.z.tolist() == [0.5]
     assert got.delta_ms.tolist() == [900.0]
@@ -58,7 +62,7 @@ def test_a_late_score_serves_the_rows_that_are_closed_after_it():
     join = AsOfJoin()
     join.join(
         features(np.array([1_000]), np.array([5])),
-        CvdRows(np.array([100, 900]), np.array([1, 7]), np.array([0.5, 9.0])),
+        scored_trades(np.array([100, 900]), np.array([1, 7]), np.array([0.5, 9.0])),
     )
     got = join.join(features(np.array([2_000]), np.array([9])), CvdRows.empty())
     assert got.z.tolist() == [9.0]
@@ -82,7 +86,7 @@ def test_any_chunking_gives_the_same_join(market, seed, cuts, lag):
 def test_delta_is_recorded_before_the_tolerance():
     got = AsOfJoin().join(
         features(np.array([30_000]), np.array([5])),
-        CvdRows(np.array([1_000]), np.array([1]), np.array([0.5])),
+        scored_trades(np.array([1_000]), np.array([1]), np.array([0.5])),
     )
     assert got.delta_ms.tolist() == [29_000.0]
     assert not within_tolerance(got, 1_500).any()
@@ -106,6 +110,8 @@ def test_fewer_than_thirty_rows_have_no_quantiles_but_are_counted():
 def test_rows_closed_by_one_frame_see_the_same_past_even_in_two_batches():
     join = AsOfJoin()
     early, late = np.array([100, 900]), np.array([0.5, 9.0])
-    join.join(features(np.array([1_000]), np.array([5])), CvdRows(early, np.array([1, 7]), late))
+    join.join(
+        features(np.array([1_000]), np.array([5])), scored_trades(early, np.array([1, 7]), late)
+    )
     got = join.join(features(np.array([2_000]), np.array([5])), CvdRows.empty())
     assert got.z.tolist() == [0.5]

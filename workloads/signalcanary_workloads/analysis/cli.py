@@ -32,7 +32,7 @@ from .engine import EngineConfig
 from .exporter import AnalysisCollector
 from .gate import GateReader
 from .publish import Publisher, SignalMetrics, publishing
-from .runner import Clocks, SymbolRunner
+from .runner import REPORT_SHARE, Clocks, SymbolRunner
 from .signals import SignalLog
 
 logger = logging.getLogger(__name__)
@@ -131,13 +131,15 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    engine_config = EngineConfig.from_signal(config.signal)
+    control = config.control.signal if config.control else None
+    engine_config = EngineConfig.from_signal(config.signal, control)
     clocks = Clocks(time.time, time.monotonic)
     storage = open_storage(config.data_path)
     gate = GateReader.of(config, args.gate)
     logs = {symbol: SignalLog(symbol, config, gate, time.time_ns) for symbol in symbols}
     runners = [
-        SymbolRunner(symbol, storage, engine_config, clocks, log) for symbol, log in logs.items()
+        SymbolRunner(symbol, storage, engine_config, clocks, log, REPORT_SHARE / len(logs))
+        for symbol, log in logs.items()
     ]
     registry = CollectorRegistry()
     registry.register(AnalysisCollector(config, lambda: [r.state for r in runners]))

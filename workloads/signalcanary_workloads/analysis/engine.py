@@ -8,24 +8,28 @@ replays all rows therefore ends where an uninterrupted run stands. Every step lo
 A fit at event time T uses rows with t ∈ (T − h − train, T − h], whose labels are known at T
 (the embargo), and serves rows after T. The test window is t ∈ (T − h − test, T − h] and holds
 forward predictions only (prequential: Dawid, JRSS A 147, 1984).
+
+One horizon is judged. Others are labelled, calibrated and scored on the same fused rows, to be
+reported. The control, another configuration on the same rows, is an engine of its own within.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import IntEnum
 from typing import Final, Self
 
 import numpy as np
 
-from signalcanary.contract import Fusion, SignalConfig
+from signalcanary.contract import Cvd, Fusion, SignalConfig
 
 from ..store import Quality
 from . import score
-from .calibrate import FitFailure, Platt, fit_platt
-from .flip import BLOCKS_PER_HORIZON, Direction, bound_auc, decide_direction
+from .calibrate import FitFailure, fit_platt
+from .evidence import Estimate
+from .flip import Direction, bound_auc, decide_direction
 from .fusion import FusionTable
 from .join import (
     MERGE_WINDOW_MS,
@@ -35,15 +39,26 @@ from .join import (
     evaluate_merge,
     within_tolerance,
 )
-from .labels import GRID_MS, Outcome, PendingLabels, round_to_grid
-from .rows import Codes, CvdRows, FeatureRows
+from .labels import GRID_MS, Outcome, round_to_grid
+from .lane import Fit, Lane
+from .report import (
+    REPORTED_HORIZONS_MS,
+    Forward,
+    HorizonReport,
+    Report,
+    compare,
+    is_forward,
+    report_horizon,
+)
+from .rescore import Rescore, scores_alike
+from .rows import Codes, CvdRows, FeatureRows, Floats, Ints
 from .score import Reason, Slice, Value
-from .window import Columns, RowWindow
+from .window import Columns, RowWindow, blank_predictions
 
 WARMED_SHARE: Final = 0.9
 """The test window counts as filled when forward predictions span this share of it."""
-FIT_RETRY_MS: Final = 60_000
-"""Event time after which a fit that failed is tried again (or `refit`, if shorter)."""
+MERGE_BUCKETS_MS: Final = (50, 100, 250, 500, 1_000, 1_500, 2_000, 5_000, 10_000, 30_000, 60_000)
+"""Upper ends of the histogram of δ; the tolerance of the seeds, 1500 ms, is one."""
 
 
 class Unusable(IntEnum):
@@ -79,32 +94,45 @@ class EngineConfig:
     refit_ms: int
     tolerance_ms: int
     auto_flip: bool
+    cvd: Cvd
+    """Parameters of the score: for the judged configuration those it was harvested with."""
+    reported_ms: tuple[int, ...] = ()
+    """Horizons that are reported beside the judged one."""
+    control: EngineConfig | None = None
+    """What the judged configuration is compared with, at its horizon."""
 
     @classmethod
-    def from_signal(cls, signal: SignalConfig) -> Self:
-        """Read it from the configuration; the horizon is rounded up to the 1 Hz grid."""
+    def from_signal(cls, signal: SignalConfig, control: SignalConfig | None = None) -> Self:
+        """Read it from the configuration; the horizon is rounded up to the 1 Hz grid.
+
+        Args:
+            control: the configuration to compare with; its own horizon does not count, as the
+                two are compared on the same labels.
+        """
+        horizon_ms = round_to_grid(_milliseconds(signal.label.horizon))
+        config = cls._of(signal, horizon_ms)
+        return replace(
+            config,
+            reported_ms=tuple(h for h in REPORTED_HORIZONS_MS if h != horizon_ms),
+            control=cls._of(control, horizon_ms) if control is not None else None,
+        )
+
+    @classmethod
+    def _of(cls, signal: SignalConfig, horizon_ms: int) -> Self:
         return cls(
             fusion=signal.fusion,
-            horizon_ms=round_to_grid(_milliseconds(signal.label.horizon)),
+            horizon_ms=horizon_ms,
             train_ms=_milliseconds(signal.calibration.train),
             test_ms=_milliseconds(signal.calibration.test),
             refit_ms=_milliseconds(signal.calibration.refit),
             tolerance_ms=_milliseconds(signal.merge.tolerance),
             auto_flip=signal.cvd.auto_flip,
+            cvd=signal.cvd,
         )
 
 
 def _milliseconds(value: timedelta) -> int:
     return max(1, round(value.total_seconds() * 1_000))
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A calibration in use: fitted at an event time on so many labelled rows."""
-
-    platt: Platt
-    fitted_ms: int
-    rows: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +153,10 @@ class Evaluation:
     values: dict[str, Value]
     warmup_ratio: float
     match_ratio: float | None
+    merge_counts: tuple[int, ...]
+    """Rows with a score by its age δ, one a bucket of `MERGE_BUCKETS_MS` and one beyond them."""
+    merge_sum_ms: int
+    """Sum of all δ."""
     direction: int
     counts: dict[Count, int]
     masked: dict[str, int]
@@ -132,26 +164,39 @@ class Evaluation:
 
 
 class Engine:
-    """The incremental analysis of one symbol."""
+    """The incremental analysis of one symbol.
 
-    def __init__(self, config: EngineConfig) -> None:
+    Args:
+        keep_ms: event time for which rows are kept at least.
+    """
+
+    def __init__(self, config: EngineConfig, keep_ms: int = 0) -> None:
         self._config = config
         self._fusion = FusionTable(config.fusion)
         self._join = AsOfJoin()
-        self._labels = PendingLabels(config.horizon_ms)
-        self._window = RowWindow()
-        self._fit: Fit | None = None
+        horizons = (config.horizon_ms, *config.reported_ms)
+        self._lanes = tuple(
+            Lane(column, horizon_ms, config.train_ms, config.refit_ms)
+            for column, horizon_ms in enumerate(horizons)
+        )
+        self._judged = self._lanes[0]
+        self._window = RowWindow(len(horizons))
         self._direction = Direction()
         self._scored: list[Scored] = []
         self._first_usable_ms: int | None = None
-        self._next_fit_ms: int | None = None
         self._last_ts_ms: int | None = None
-        self._keep_ms = (
-            max(config.train_ms, config.test_ms, MERGE_WINDOW_MS) + config.horizon_ms + GRID_MS
-        )
+        longest = max(config.train_ms, config.test_ms, MERGE_WINDOW_MS) + max(horizons)
+        self._keep_ms = max(keep_ms, longest + GRID_MS)
         self._counts: Counter[Count] = Counter()
         self._masked: Counter[str] = Counter()
-        self._fit_failures: Counter[FitFailure] = Counter()
+        self._merge_counts = np.zeros(len(MERGE_BUCKETS_MS) + 1, np.int64)
+        self._merge_sum_ms = 0
+        self._control: Engine | None = None
+        self._rescore: Rescore | None = None
+        if config.control is not None:
+            self._control = Engine(config.control, config.test_ms + config.horizon_ms + GRID_MS)
+            if not scores_alike(config.cvd, config.control.cvd):
+                self._rescore = Rescore(config.control.cvd)
 
     @property
     def last_ts_ms(self) -> int | None:
@@ -176,14 +221,15 @@ class Engine:
             scores: in the order of arrival, with all that arrived before the features closed.
         """
         self._scored.clear()
+        if self._control is not None:
+            rescored = self._rescore.take_in(scores) if self._rescore else scores
+            self._control.take_in(features, rescored)
         features = self._drop_out_of_order(features)
         joined = self._join.join(features, scores)
         if not len(features):
             return 0
         unusable = self._find_unusable(features, joined)
         rows = len(features)
-        nothing = np.full(rows, np.nan)
-        pending = np.full(rows, Outcome.PENDING, np.int8)
         self._window.append(
             Columns(
                 features.ts_ms,
@@ -192,14 +238,16 @@ class Engine:
                 joined.delta_ms,
                 features.regime,
                 unusable,
-                nothing,
-                nothing,
-                pending,
+                *blank_predictions(rows, len(self._lanes)),
             )
         )
+        self._count_merge(joined.delta_ms)
         self._counts[Count.ROWS] += rows
         self._counts[Count.SCORED] += int(np.count_nonzero(unusable == Unusable.USABLE))
-        self._count_outcomes(self._window.settle(self._labels.take_in(features)))
+        settled = [
+            self._window.settle(lane.column, lane.labels.take_in(features)) for lane in self._lanes
+        ]
+        self._count_outcomes(settled[0])
         self._start_schedule(features, unusable)
         self._score_and_fit(self._last_ts_ms, int(features.ts_ms[-1]))
         self._last_ts_ms = int(features.ts_ms[-1])
@@ -239,14 +287,19 @@ class Engine:
         self._counts[Count.TIES] += int(np.count_nonzero(outcome == Outcome.TIE))
         self._counts[Count.LABELLED] += int(np.count_nonzero(outcome <= Outcome.UP))
 
+    def _count_merge(self, delta_ms: Floats) -> None:
+        known = delta_ms[~np.isnan(delta_ms)]
+        bucket = np.searchsorted(MERGE_BUCKETS_MS, known, side="left")
+        self._merge_counts += np.bincount(bucket, minlength=self._merge_counts.size)
+        self._merge_sum_ms += int(known.sum())
+
     def _start_schedule(self, features: FeatureRows, unusable: Codes) -> None:
         """The train window begins with the first row that can be scored."""
         usable = unusable == Unusable.USABLE
         if self._first_usable_ms is None and usable.any():
             self._first_usable_ms = int(features.ts_ms[usable.argmax()])
-            self._next_fit_ms = (
-                self._first_usable_ms + self._config.train_ms + self._config.horizon_ms
-            )
+            for lane in self._lanes:
+                lane.start(self._first_usable_ms)
 
     def _score_and_fit(self, after_ms: int | None, until_ms: int) -> None:
         """Score the new rows, stopping at each due fit, so that it serves only later rows."""
@@ -254,92 +307,136 @@ class Engine:
         while True:
             rows = self._window.between(position, until_ms)
             end, fit_ms = int(rows.ts_ms.size), None
-            if self._next_fit_ms is not None:
-                due = int(np.searchsorted(rows.ts_ms, self._next_fit_ms, side="left"))
+            due_ms = [lane.next_fit_ms for lane in self._lanes if lane.next_fit_ms is not None]
+            if due_ms:
+                due = int(np.searchsorted(rows.ts_ms, min(due_ms), side="left"))
                 if due < end:
                     end, fit_ms = due + 1, int(rows.ts_ms[due])
             self._score(rows.slice(0, end))
             if fit_ms is None:
                 return
-            self._refit(fit_ms)
+            for lane in self._lanes:  # the judged one first: it may turn the direction
+                if lane.is_due(fit_ms):
+                    self._refit(lane, fit_ms)
             position = fit_ms
 
     def _score(self, rows: Columns) -> None:
         f = self._fusion.fuse(rows.z_ofi, rows.z_cvd, rows.regime, self._direction.sign)
         f[rows.unusable != Unusable.USABLE] = np.nan
         rows.f[:] = f
-        if self._fit is not None:
-            rows.p[:] = self._fit.platt.predict(f)
-        self._scored.append(Scored(rows, self._direction.sign, self._fit))
+        for lane in self._lanes:
+            if lane.fit is not None:
+                rows.p_at[:, lane.column] = lane.fit.platt.predict(f)
+        self._scored.append(Scored(rows, self._direction.sign, self._judged.fit))
 
-    def _refit(self, now_ms: int) -> None:
+    def _refit(self, lane: Lane, now_ms: int) -> None:
+        """Fit a lane's calibration; the judged one decides on the direction for all."""
         config = self._config
-        until = now_ms - config.horizon_ms
+        until = now_ms - lane.horizon_ms
         rows = self._window.between(until - config.train_ms, until)
-        chosen = (rows.unusable == Unusable.USABLE) & (rows.outcome <= Outcome.UP)
-        up = rows.outcome[chosen] == Outcome.UP
+        outcome = rows.outcome_at[:, lane.column]
+        chosen = (rows.unusable == Unusable.USABLE) & (outcome <= Outcome.UP)
+        up = outcome[chosen] == Outcome.UP
         ts, z_ofi, z_cvd = rows.ts_ms[chosen], rows.z_ofi[chosen], rows.z_cvd[chosen]
         direction = self._direction
-        if config.auto_flip:
-            bound = bound_auc(
-                direction.sign * z_cvd, up, ts, BLOCKS_PER_HORIZON * config.horizon_ms
-            )
+        if config.auto_flip and lane is self._judged:
+            bound = bound_auc(direction.sign * z_cvd, up, ts, config.horizon_ms)
             apart = config.train_ms + config.horizon_ms
             direction = decide_direction(direction, bound, now_ms, apart)
-        f = self._fusion.fuse(z_ofi, z_cvd, rows.regime[chosen], direction.sign)
-        platt = fit_platt(f, up)
+        platt = fit_platt(self._fusion.fuse(z_ofi, z_cvd, rows.regime[chosen], direction.sign), up)
+        lane.take_fit(platt, now_ms, int(up.size))
         if isinstance(platt, FitFailure):
-            self._fit_failures[platt] += 1
-            self._next_fit_ms = now_ms + min(config.refit_ms, FIT_RETRY_MS)
             return
-        self._counts[Count.REFITS] += 1
+        if direction.sign != self._direction.sign:
+            for other in self._lanes[1:]:
+                other.hasten(now_ms)
         self._direction = direction
-        self._fit = Fit(platt, now_ms, int(up.size))
-        self._next_fit_ms = now_ms + config.refit_ms
 
     def evaluate(self) -> Evaluation:
         """All figures as of the newest row. Cheap, but not free: a few sorts."""
         now = self._last_ts_ms
+        test, span = self._test_window(self._judged)
         if now is None:
-            test, merge = self._window.rows, MergeWindow(0, 0, None, None)
+            merge = MergeWindow(0, 0, None, None)
         else:
-            until = now - self._config.horizon_ms
-            test = self._window.between(until - self._config.test_ms, until)
             recent = self._window.between(now - MERGE_WINDOW_MS, now)
             merge = evaluate_merge(recent.delta_ms, self._config.tolerance_ms)
-        scored = np.flatnonzero(~np.isnan(test.p))
-        span = int(test.ts_ms[scored[-1]] - test.ts_ms[scored[0]]) + GRID_MS if scored.size else 0
+        fit = self._judged.fit
         values = {
             "cvd_direction_flipped_total": Value(
-                float(self._direction.flips), self._fit.rows if self._fit else 0
+                float(self._direction.flips), fit.rows if fit else 0
             ),
             **_merge_values(merge),
             "platt_train_samples": self._train_value(),
             **self._test_values(test, span),
         }
+        counts = {key: self._counts[key] for key in Count}
+        counts[Count.REFITS] = self._judged.refits
         return Evaluation(
             now,
             values,
             self._warmup_ratio(span),
             merge.match_ratio,
+            tuple(self._merge_counts.tolist()),
+            self._merge_sum_ms,
             self._direction.sign,
-            {key: self._counts[key] for key in Count},
+            counts,
             dict(self._masked),
-            dict(self._fit_failures),
+            dict(self._judged.failures),
         )
 
+    def report(self) -> Report:
+        """All that is shown beside the judged values. Dear: some ten sorts a horizon."""
+        return Report(
+            tuple(self._report_lane(lane) for lane in self._lanes), self._compare_with_control()
+        )
+
+    def _report_lane(self, lane: Lane) -> HorizonReport:
+        test, span = self._test_window(lane)
+        return report_horizon(
+            Forward.of(test, lane.column, lane.horizon_ms),
+            lane.fit.rows if lane.fit else None,
+            self._is_warm(span),
+        )
+
+    def _compare_with_control(self) -> dict[str, Estimate] | None:
+        """Both configurations' forward predictions on the rows that both have scored."""
+        if self._control is None:
+            return None
+        test, _ = self._test_window(self._judged)
+        other = self._control._between_test(self._config.horizon_ms, self._config.test_ms)
+        both = is_forward(test, 0) & is_forward(other, 0)
+        if not self._is_warm(_span_ms(test.ts_ms[both])):
+            return {}
+        horizon_ms = self._config.horizon_ms
+        return compare(
+            Forward.where(test, 0, horizon_ms, both), Forward.where(other, 0, horizon_ms, both)
+        )
+
+    def _test_window(self, lane: Lane) -> tuple[Columns, int]:
+        """The rows t ∈ (T − h − test, T − h], and the time that forward predictions span."""
+        test = self._between_test(lane.horizon_ms, self._config.test_ms)
+        return test, _span_ms(test.ts_ms[~np.isnan(test.p_at[:, lane.column])])
+
+    def _between_test(self, horizon_ms: int, test_ms: int) -> Columns:
+        if self._last_ts_ms is None:
+            return self._window.rows
+        until = self._last_ts_ms - horizon_ms
+        return self._window.between(until - test_ms, until)
+
+    def _is_warm(self, span_ms: int) -> bool:
+        return span_ms >= WARMED_SHARE * self._config.test_ms
+
     def _train_value(self) -> Value:
-        if self._fit is not None:
-            return Value(float(self._fit.rows), self._fit.rows)
-        failed = self._fit_failures.total() > 0
+        if self._judged.fit is not None:
+            return Value(float(self._judged.fit.rows), self._judged.fit.rows)
+        failed = self._judged.failures.total() > 0
         return Value(None, 0, Reason.NO_CALIBRATION if failed else Reason.WARMING)
 
     def _test_values(self, test: Columns, span_ms: int) -> dict[str, Value]:
-        chosen = ~np.isnan(test.p) & (test.outcome <= Outcome.UP)
-        p, f, regime, ts = test.p[chosen], test.f[chosen], test.regime[chosen], test.ts_ms[chosen]
-        up = test.outcome[chosen] == Outcome.UP
-        samples = int(up.size)
-        warmed = span_ms >= WARMED_SHARE * self._config.test_ms
+        rows = Forward.of(test, 0, self._config.horizon_ms)
+        p, up, samples = rows.p, rows.up, rows.samples
+        warmed = self._is_warm(span_ms)
         absent = Reason.WARMING if not warmed else None
         if absent is None and samples < score.MIN_ROWS:
             absent = Reason.TOO_FEW_ROWS
@@ -353,10 +450,10 @@ class Engine:
             values["platt_ece"] = Value(ece, samples)
             values["platt_brier"] = Value(brier, samples)
         for which in Slice:
-            member = score.slice_members(which, ts, regime)
+            member = score.slice_members(which, rows.ts_ms, rows.regime)
             count = int(np.count_nonzero(member))
             values[f"slice_auc_{which}"] = (
-                score.evaluate_slice(f[member], up[member])
+                score.evaluate_slice(rows.f[member], up[member])
                 if warmed
                 else Value(None, count, Reason.WARMING)
             )
@@ -366,13 +463,18 @@ class Engine:
         """How much of train + h + test is filled; it falls again after a long gap."""
         config = self._config
         before = config.train_ms + config.horizon_ms
-        if self._fit is not None:
+        if self._judged.fit is not None:
             filled = before + min(span_ms, config.test_ms)
         elif self._first_usable_ms is not None and self._last_ts_ms is not None:
             filled = min(self._last_ts_ms - self._first_usable_ms, before)
         else:
             filled = 0
         return filled / (before + config.test_ms)
+
+
+def _span_ms(ts_ms: Ints) -> int:
+    """The time that rows of the grid span, their own seconds included."""
+    return int(ts_ms[-1] - ts_ms[0]) + GRID_MS if ts_ms.size else 0
 
 
 def _merge_values(merge: MergeWindow) -> dict[str, Value]:

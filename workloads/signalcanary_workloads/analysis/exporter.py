@@ -27,6 +27,7 @@ from signalcanary.contract import (
 )
 
 from .engine import Count
+from .report_series import Place, ReportSeries
 from .runner import SymbolState
 from .score import Reason, Value
 
@@ -52,6 +53,7 @@ class AnalysisCollector(Collector):
         self._labels = [label.value for label in MetricLabel if label is not MetricLabel.METRIC]
         self._constant = (config.namespace, config.name, config.track.value, config.revision)
         self._horizon = format_duration(config.signal.label.horizon)
+        self._control = config.control.revision if config.control else None
 
     def describe(self) -> Iterable[Family]:
         """Nothing: the families are known only when they are collected."""
@@ -62,6 +64,7 @@ class AnalysisCollector(Collector):
         states = tuple(self._states())
         yield from self._core(states)
         yield from self._evidence(states)
+        yield from self._report(states)
         yield from self._own(states)
 
     def _values_of(self, symbol: str) -> list[str]:
@@ -111,6 +114,16 @@ class AnalysisCollector(Collector):
                     stamp.add_metric([*labels, name], state.evidence_seconds)
         yield from (samples, stamp, valid, heartbeat, warmup)
 
+    def _report(self, states: Sequence[SymbolState]) -> Iterator[Family]:
+        series = ReportSeries(self._labels, self._control)
+        for state in states:
+            place = Place(self._constant, state.symbol, self._horizon)
+            if state.evaluation is not None:
+                series.add_merge(place, state.evaluation)
+            if state.report is not None and state.error is None:
+                series.add(place, state.report)
+        yield from series.collect()
+
     def _own(self, states: Sequence[SymbolState]) -> Iterator[Family]:
         entries = self._counter("analysis_entries_read", "Manifest entries read.")
         errors = self._counter("analysis_read_errors", "Failed reads of the store.", "error")
@@ -120,7 +133,8 @@ class AnalysisCollector(Collector):
             "analysis_evaluation_lag_seconds", "Last evaluation minus commit of its newest row."
         )
         ratio = self._gauge(
-            "merge_match_ratio", "Rows with a CVD score within the tolerance, over 5 min (0–1)."
+            "signal_merge_match_ratio",
+            "Rows with a CVD score within the tolerance, over 5 min (0–1).",
         )
         sign = self._gauge("cvd_direction_sign", "Sign of the CVD score in use (+1 or −1).")
         counters = {key: self._counter(name, text) for key, name, text in _OWN_COUNTERS}

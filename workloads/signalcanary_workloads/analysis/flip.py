@@ -9,21 +9,18 @@ that can never show 2,000 effective rows; then the sign never flips, which is me
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
+from .evidence import auc_influence, choose_block_ms, standard_error, student_quantile
 from .rows import Bools, Floats, Ints
 
 FLIP_BOUND: Final = 0.48
 MIN_EFFECTIVE_ROWS: Final = 2_000.0
 COOLDOWN_MS: Final = 6 * 3_600_000
-BLOCKS_PER_HORIZON: Final = 5
-"""Blocks of 5 horizons: labels within one horizon overlap, so rows inside are dependent."""
 MIN_BLOCKS: Final = 20
-_Z99: Final = 2.3263478740408408
+LEVEL: Final = 0.99
+"""One-sided."""
 
 
 @dataclass(frozen=True)
@@ -46,35 +43,21 @@ class Direction:
     """Time of the first fit in the unbroken run of fits that found the sign wrong."""
 
 
-def bound_auc(score: Floats, up: Bools, ts_ms: Ints, block_ms: int) -> AucBound | None:
-    """Bound the AUC by sums of its influence function over blocks of time.
+def bound_auc(score: Floats, up: Bools, ts_ms: Ints, horizon_ms: int) -> AucBound | None:
+    """Bound the AUC from above; None when there is one class or fewer than 20 blocks.
 
-    The influence of a row is DeLong's structural component (DeLong et al., Biometrics 1988);
-    its variance over non-overlapping blocks allows for dependence within a block (Carlstein,
-    Annals of Statistics 1986). None when there is one class or fewer than 20 blocks.
+    Args:
+        horizon_ms: of the labels, which says how far rows overlap.
     """
-    n = int(up.size)
-    n_up = int(np.count_nonzero(up))
-    if n_up in (0, n):
+    influence = auc_influence(score, up, ts_ms)
+    if influence is None:
         return None
-    ups, downs = np.sort(score[up]), np.sort(score[~up])
-    influence = np.empty(n)
-    influence[up] = _share_below(downs, score[up]) * n / n_up
-    influence[~up] = (1.0 - _share_below(ups, score[~up])) * n / (n - n_up)
-    auc = float(influence[up].sum()) / n
-    influence[up] -= auc * n / n_up
-    influence[~up] -= auc * n / (n - n_up)
-    block = ts_ms // block_ms
-    starts = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
-    if starts.size < MIN_BLOCKS:
+    block_ms = choose_block_ms(influence.of_row, ts_ms, horizon_ms)
+    error = standard_error(influence, block_ms, MIN_BLOCKS)
+    if error is None:
         return None
-    sums = np.add.reduceat(influence, starts)
-    blocks = int(starts.size)
-    spread = float(sums @ sums) * blocks / (blocks - 1)
-    error = math.sqrt(spread) / n
-    independent = float(influence @ influence)
-    effective = n if spread <= independent else n * independent / spread
-    return AucBound(auc, auc + _student_99(blocks - 1) * error, effective)
+    upper = influence.value + student_quantile(LEVEL, error.freedom) * error.size
+    return AucBound(influence.value, upper, error.effective_samples)
 
 
 def decide_direction(
@@ -98,18 +81,3 @@ def decide_direction(
     if cooling or fit_ms - since < apart_ms:
         return replace(now, wrong_since_ms=since)
     return Direction(-now.sign, now.flips + 1, fit_ms, None)
-
-
-def _share_below(reference: Floats, score: Floats) -> Floats:
-    """Share of the sorted reference below each score, ties half."""
-    below = np.searchsorted(reference, score, side="left")
-    not_above = np.searchsorted(reference, score, side="right")
-    return np.asarray((below + not_above) / (2.0 * reference.size), dtype=np.float64)
-
-
-def _student_99(freedom: int) -> float:
-    """The 99 % quantile of Student's t (Cornish–Fisher; Abramowitz & Stegun 26.7.5)."""
-    z, v = _Z99, float(freedom)
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + g1 / v + g2 / v**2

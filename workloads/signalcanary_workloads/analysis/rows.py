@@ -22,7 +22,7 @@ Codes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
 FEATURE_COLUMNS: Final = ("ts", "ingest", "mid", "z_ofi", "regime", "gap_epoch", "quality")
-CVD_COLUMNS: Final = ("ts", "ingest", "z_cvd")
+CVD_COLUMNS: Final = ("ts", "ingest", "z_cvd", "delta", "scale")
 
 
 class Regime(IntEnum):
@@ -96,13 +96,23 @@ class CvdRows:
     ts_ms: Ints
     ingest: Ints
     z: Floats
+    delta: Floats
+    """Signed notional of the trade, which scores under other parameters are made of."""
+    scale: Floats
+    """NaN for the first trade of all, and for one that is no order flow."""
 
     def __len__(self) -> int:
         return int(self.ts_ms.size)
 
     def take(self, index: Ints | Bools | slice) -> CvdRows:
         """The rows that `index` selects."""
-        return CvdRows(self.ts_ms[index], self.ingest[index], self.z[index])
+        return CvdRows(
+            self.ts_ms[index],
+            self.ingest[index],
+            self.z[index],
+            self.delta[index],
+            self.scale[index],
+        )
 
     def followed_by(self, later: CvdRows) -> CvdRows:
         """These rows, then `later`."""
@@ -110,18 +120,26 @@ class CvdRows:
             np.concatenate((self.ts_ms, later.ts_ms)),
             np.concatenate((self.ingest, later.ingest)),
             np.concatenate((self.z, later.z)),
+            np.concatenate((self.delta, later.delta)),
+            np.concatenate((self.scale, later.scale)),
         )
 
     @classmethod
     def empty(cls) -> Self:
         """No rows."""
-        ints = np.empty(0, np.int64)
-        return cls(ints, ints, np.empty(0, np.float64))
+        ints, floats = np.empty(0, np.int64), np.empty(0, np.float64)
+        return cls(ints, ints, floats, floats, floats)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Self:
         """Read the columns `CVD_COLUMNS` of a `cvd` part."""
-        return cls(read_ints(table, "ts"), read_ints(table, "ingest"), read_floats(table, "z_cvd"))
+        return cls(
+            read_ints(table, "ts"),
+            read_ints(table, "ingest"),
+            read_floats(table, "z_cvd"),
+            read_floats(table, "delta"),
+            read_floats(table, "scale"),
+        )
 
 
 def read_ints(table: pa.Table, name: str) -> Ints:

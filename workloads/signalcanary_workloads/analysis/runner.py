@@ -36,12 +36,16 @@ from ..store import (
     read_part,
 )
 from .engine import Engine, EngineConfig, Evaluation
+from .pace import Pace
+from .report import Report
 from .rows import CVD_COLUMNS, FEATURE_COLUMNS, CvdRows, FeatureRows
 from .signals import Flushed, SignalLog
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_INTERVAL_SECONDS: Final = 0.5
+REPORT_SHARE: Final = 0.1
+"""Share of the time that reports may take of one core, all symbols together."""
 RETRY_SECONDS: Final = 5.0
 POLL_LIMIT: Final = 100
 STEP_SECONDS: Final = 0.25
@@ -64,6 +68,8 @@ class SymbolState:
     """Kind of the error that keeps this symbol from going on; None while it does."""
     errors: tuple[tuple[str, int], ...] = ()
     """Errors of the store so far, by kind."""
+    report: Report | None = None
+    """Made at a pace of its own: as of this evaluation or an earlier one."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class SymbolRunner:
         config: EngineConfig,
         clocks: Clocks,
         signals: SignalLog,
+        report_share: float = REPORT_SHARE,
     ) -> None:
         self.state = SymbolState(symbol)
         self._symbol = symbol
@@ -104,6 +111,7 @@ class SymbolRunner:
         self._error: str | None = None
         self._retry_at: float | None = None
         self._next_evaluation_at = clocks.monotonic()
+        self._report_pace = Pace(clocks.monotonic, report_share)
 
     @property
     def caught_up(self) -> bool:
@@ -177,14 +185,17 @@ class SymbolRunner:
             lag = wall - commit
         self._new_rows = 0
         self._next_evaluation_at = now + EVALUATION_INTERVAL_SECONDS
+        evaluation = self._engine.evaluate()
+        report = self._report_pace.run_if_due(self._engine.report) or self.state.report
         self.state = SymbolState(
             self._symbol,
-            self._engine.evaluate(),
+            evaluation,
             evidence,
             lag,
             self._entries_read,
             None,
             tuple(sorted(self._errors.items())),
+            report,
         )
 
     def _fail(self, exc: StoreError | SinkError) -> None:

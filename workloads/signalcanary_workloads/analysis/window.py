@@ -32,10 +32,20 @@ class Columns:
     """0 if the row can be scored, else the code of the reason."""
     f: Floats
     """Fused score with the direction of the moment; NaN if the row cannot be scored."""
-    p: Floats
-    """p(up) by the calibration of the moment; NaN if there was none."""
-    outcome: Codes
-    """`Outcome` of the label; PENDING until the future has come."""
+    p_at: Floats
+    """p(up) by the calibration of the moment, one column a horizon; NaN if there was none."""
+    outcome_at: Codes
+    """`Outcome` of the label, one column a horizon; PENDING until the future has come."""
+
+    @property
+    def p(self) -> Floats:
+        """p(up) at the judged horizon."""
+        return self.p_at[:, 0]
+
+    @property
+    def outcome(self) -> Codes:
+        """The outcome at the judged horizon."""
+        return self.outcome_at[:, 0]
 
     def slice(self, start: int, end: int) -> Columns:
         """Views of the rows from `start` to `end`."""
@@ -45,30 +55,32 @@ class Columns:
 _NAMES: Final = tuple(field.name for field in fields(Columns))
 
 
-def _allocate(rows: int) -> Columns:
-    ints, floats = np.zeros(rows, np.int64), np.full(rows, np.nan)
-    return Columns(
-        ints,
-        floats,
-        floats.copy(),
-        floats.copy(),
-        np.zeros(rows, np.int8),
-        np.zeros(rows, np.int8),
-        floats.copy(),
-        floats.copy(),
-        np.full(rows, Outcome.PENDING, np.int8),
-    )
+def blank_predictions(rows: int, horizons: int) -> tuple[Floats, Floats, Codes]:
+    """The columns f, p_at and outcome_at of rows that are not scored yet."""
+    p_at = np.full((rows, horizons), np.nan)
+    return np.full(rows, np.nan), p_at, np.full((rows, horizons), Outcome.PENDING, np.int8)
+
+
+def _allocate(rows: int, horizons: int) -> Columns:
+    ints, codes = np.zeros(rows, np.int64), np.zeros(rows, np.int8)
+    z_ofi, z_cvd, delta = (np.full(rows, np.nan) for _ in range(3))
+    blank = blank_predictions(rows, horizons)
+    return Columns(ints, z_ofi, z_cvd, delta, codes, codes.copy(), *blank)
 
 
 class RowWindow:
-    """Rows in the order of their event time; labels settle in the same order."""
+    """Rows in the order of their event time; labels settle in the same order.
 
-    def __init__(self) -> None:
-        self._store = _allocate(_INITIAL_ROWS)
+    Args:
+        horizons: how many there are; the first is the judged one.
+    """
+
+    def __init__(self, horizons: int) -> None:
+        self._store = _allocate(_INITIAL_ROWS, horizons)
         self._start = 0
         self._end = 0
-        self._settled = 0
-        """Rows from `_start` on whose outcome is known."""
+        self._settled = [0] * horizons
+        """Rows from `_start` on whose outcome is known, by horizon."""
 
     def __len__(self) -> int:
         return self._end - self._start
@@ -93,27 +105,28 @@ class RowWindow:
             getattr(self._store, name)[self._end : end] = getattr(new, name)
         self._end = end
 
-    def settle(self, outcome: Codes) -> Columns:
-        """Write the outcomes of the oldest unsettled rows; return those rows."""
-        first = self._start + self._settled
+    def settle(self, column: int, outcome: Codes) -> Columns:
+        """Write the outcomes of the oldest unsettled rows at a horizon; return those rows."""
+        first = self._start + self._settled[column]
         rows = self._store.slice(first, first + int(outcome.size))
-        rows.outcome[:] = outcome
-        self._settled += int(outcome.size)
+        rows.outcome_at[:, column] = outcome
+        self._settled[column] += int(outcome.size)
         return rows
 
     def forget(self, until_ms: int) -> None:
-        """Drop settled rows with ts ≤ until."""
-        ts = self._store.ts_ms[self._start : self._start + self._settled]
+        """Drop rows with ts ≤ until that are settled at every horizon."""
+        ts = self._store.ts_ms[self._start : self._start + min(self._settled)]
         count = int(np.searchsorted(ts, until_ms, side="right"))
         self._start += count
-        self._settled -= count
+        self._settled = [settled - count for settled in self._settled]
 
     def _make_room(self, count: int) -> None:
         capacity = int(self._store.ts_ms.size)
         if self._end + count <= capacity:
             return
         used = len(self)
-        fresh = _allocate(max(_INITIAL_ROWS, 2 * (used + count)))
+        horizons = len(self._settled)
+        fresh = _allocate(max(_INITIAL_ROWS, 2 * (used + count)), horizons)
         for name in _NAMES:
             getattr(fresh, name)[:used] = getattr(self._store, name)[self._start : self._end]
         self._store, self._start, self._end = fresh, 0, used
