@@ -62,8 +62,9 @@ generate: setup ## Write the CRD anew from the models
 		> charts/signalcanary/crds/signalcanary.dev_signalcanaries.yaml
 
 .PHONY: docs
-docs: setup ## Write docs/lifecycle.md anew from what the tests find
-	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_machine.py
+docs: setup ## Write docs/lifecycle.md and docs/judgement.md anew from what the tests find
+	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_machine.py \
+		tests/unit/operator/test_hostile_answers.py
 
 .PHONY: machine
 machine: export SIGNALCANARY_MACHINE_SAMPLE := 4000

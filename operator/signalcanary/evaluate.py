@@ -26,8 +26,9 @@ class Bound:
     """What a value is at least and at most, but for a chance, at every look within 48 h.
 
     Attributes:
-        level: the chance that one of the sides fails.
-        lower, upper: by the rows of late, whichever stretch of them says most.
+        level: the chance that one of the sides fails; 0 if it could not be read.
+        lower, upper: by the rows of late, whichever stretch of them says most; it may be another
+            for each, so that after a change the lower is above the upper.
         whole_lower, whole_upper: by all rows since the start.
     """
 
@@ -221,6 +222,14 @@ def _judge(
             value,
         )
     evidence = _evidence(spec, condition, measurement)
+    if evidence is not None and evidence.whole_lower > evidence.whole_upper:
+        return say(
+            Verdict.NO_DATA,
+            "Contradictory",
+            f"the evidence of {metric} on {symbol} says at least {evidence.whole_lower:.4g} and at "
+            f"most {evidence.whole_upper:.4g}",
+            value,
+        )
     if evidence is not None:
         return _judge_evidence(condition, symbol, value, samples, evidence)
     bound = f"{condition.sign} {shown(condition.threshold)}"

@@ -162,8 +162,10 @@ def _take_bound(by_level: dict[float, Bound], labels: Mapping[str, str], value: 
     try:
         level = float(labels.get(BoundLabel.LEVEL, ""))
     except ValueError:
-        return
+        level = math.nan
     if end is None or not 0 < level < 1:
+        # Evidence that cannot be read is not the same as none: nothing is known, for certain.
+        by_level.setdefault(0.0, Bound(0.0))
         return
     known = by_level.get(level)
     cautious = min if end.endswith("lower") else max
@@ -223,7 +225,7 @@ def escape(label_value: str) -> str:
 
 
 _MOST_NAMES_IN_A_QUERY = 50
-_MOST_BYTES = 256 * 1024 * 1024
+MOST_BYTES = 256 * 1024 * 1024
 """Of one answer: some hundred times what ten thousand canaries take."""
 
 SAMPLE_TIME_TOLERANCE = timedelta(seconds=60)
@@ -235,6 +237,10 @@ class _Session(requests.Session):
     """Holds an answer to its deadline as a whole, where `requests` limits the wait for each
     piece of it, and lets only a complete success pass."""
 
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__()
+        self._most_bytes = most_bytes
+
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
         ends_at = time.monotonic() + kwargs["timeout"]
         response = super().request(method, url, *args, **(kwargs | {"stream": True}))
@@ -244,14 +250,22 @@ class _Session(requests.Session):
                 body += piece
                 if time.monotonic() > ends_at:
                     raise requests.ReadTimeout("the answer came too slowly")
-                if len(body) > _MOST_BYTES:
-                    raise BadResponse(f"an answer of more than {_MOST_BYTES} bytes")
+                if len(body) > self._most_bytes:
+                    raise BadResponse(f"an answer of more than {self._most_bytes} bytes")
         response._content = bytes(body)
         if response.status_code == 200:
-            answer = response.json()
+            answer = response.json(object_pairs_hook=_without_repeats)
             _check_complete(answer)
             response.json = lambda **_: answer  # type: ignore[method-assign]
         return response
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a label that stands twice nobody can say which is meant."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise BadResponse("a name stands twice in one object")
+    return read
 
 
 def _check_complete(answer: Any) -> None:
@@ -269,12 +283,18 @@ def _check_complete(answer: Any) -> None:
 class Prometheus:
     """A Prometheus server, or anything that speaks its query API."""
 
-    def __init__(self, url: str, deadline: timedelta = timedelta(seconds=8)) -> None:
+    def __init__(
+        self,
+        url: str,
+        deadline: timedelta = timedelta(seconds=8),
+        *,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         url = url.rstrip("/")
         self._deadline = deadline
         # A failed look is a verdict of its own; the next look is the retry. With read=False a
         # timeout comes as itself, not as a connection that could not be made.
-        self._session = _Session()
+        self._session = _Session(most_bytes)
         self._client = PrometheusConnect(url=url, retry=Retry(0, read=False), session=self._session)
         # Threads of its own: a server that hangs must not hold up anything else.
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
@@ -335,7 +355,7 @@ class Prometheus:
             raise BadResponse(f"{url}: {error}") from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise self._timeout() from error
-        except requests.JSONDecodeError as error:
+        except (requests.JSONDecodeError, urllib3.exceptions.DecodeError) as error:
             raise BadResponse(f"{url} answered something that is not JSON") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise SourceUnreachable(f"{url}: {_root_cause(error)}") from error

@@ -95,6 +95,13 @@ CASES: dict[str, tuple[dict[str, Any], float, tuple[Bound, ...], Verdict, str]] 
         Verdict.OK,
         "EvidenceWithin",
     ),
+    "a whole that contradicts itself": (
+        BELOW,
+        0.58,
+        (Bound(0.05, 0.4, 0.7, 0.57, 0.5),),
+        Verdict.NO_DATA,
+        "Contradictory",
+    ),
     "nothing known yet": (BELOW, 0.3, (Bound(0.05),), Verdict.UNPROVEN, "EvidenceInsufficient"),
     "no evidence exported: the value decides": (
         BELOW,
@@ -197,6 +204,20 @@ def test_the_four_ends_of_a_bound_are_put_together() -> None:
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        {"track": "stable"},
+        {"revision": "another"},
+        {"namespace": "another"},
+        {"metric": ECE},
+        {"symbol": "S1USDT"},
+    ],
+)
+def test_what_is_no_bound_of_this_canary_is_dropped(labels: dict[str, str]) -> None:
+    assert bounds_of(bound_series(0.5, "0.05", "upper", "now", **labels)) == ()
+
+
+@pytest.mark.parametrize(
     "series",
     [
         bound_series(0.5, "", "upper", "now"),
@@ -206,12 +227,15 @@ def test_the_four_ends_of_a_bound_are_put_together() -> None:
         bound_series(0.5, "1", "upper", "now"),
         bound_series(0.5, "0.05", "middle", "now"),
         bound_series(0.5, "0.05", "upper", "tomorrow"),
-        bound_series(0.5, "0.05", "upper", "now", track="stable"),
-        bound_series(0.5, "0.05", "upper", "now", revision="another"),
     ],
 )
-def test_what_is_no_bound_of_this_canary_is_dropped(series: Series) -> None:
-    assert bounds_of(series) == ()
+def test_a_bound_that_cannot_be_read_proves_nothing_and_is_not_judged_literally(
+    series: Series,
+) -> None:
+    (bound,) = bounds_of(series)
+    assert judge(BELOW, 0.3, bound).verdict is Verdict.UNPROVEN
+    readable = Bound(0.05, upper=0.5)
+    assert judge(BELOW, 0.3, bound, readable).bound == readable
 
 
 @pytest.mark.parametrize("value", [math.nan, INF, -INF])
