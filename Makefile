@@ -100,8 +100,21 @@ chaos: setup ## A hundred random schedules of kills and faults against harvest, 
 	SIGNALCANARY_CHAOS_RUNS=100 $(BIN)/pytest tests/integration/harvest/test_chaos.py
 
 .PHONY: bench
-bench: setup ## Measure throughput; prints figures, asserts nothing
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: setup ## Measure the local exchange; prints figures, asserts nothing
+	$(BIN)/python -m benchmarks.exchange_throughput
+
+# A peer to compare with; in an environment of its own, as nothing here depends on it.
+PEER := build/bench/cryptofeed
+$(PEER)/.installed:
+	@$(PYTHON) -m venv $(PEER) && $(PEER)/bin/pip install --quiet 'cryptofeed>=2.4' >&2 \
+		&& touch $@ \
+		|| echo "cryptofeed cannot be installed; it is left out" >&2
+
+SECONDS_OF_BURST ?= 60
+.PHONY: bench-workloads
+bench-workloads: setup $(PEER)/.installed ## Measure harvest and analysis; one JSON object, 5 min
+	@SIGNALCANARY_CRYPTOFEED_PYTHON=$(PEER)/bin/python \
+		$(BIN)/python -m benchmarks.workloads --seconds $(SECONDS_OF_BURST)
 
 .PHONY: clean
 clean: ## Remove what was built here

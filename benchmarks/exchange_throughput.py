@@ -1,43 +1,31 @@
 """How many frames a second one exchange process sustains to one websockets client, and what
 the default demo load (3 symbols, speed 120, 4 clients) costs it in CPU.
 
-Run: python benchmarks/exchange_throughput.py [--seconds 10]
+Run: python -m benchmarks.exchange_throughput [--seconds 10]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.process import cpu_seconds, environment, module
+
 SYMBOLS = ("btcusdt", "ethusdt", "solusdt")
-RUN = (
-    "import argparse, sys; from signalcanary_workloads.exchange import cli; "
-    "p = argparse.ArgumentParser(); cli.add_arguments(p); sys.exit(cli.run(p.parse_args()))"
-)
 
 
 @asynccontextmanager
 async def exchange(*options: str) -> AsyncIterator[tuple[str, int]]:
     """A process of its own: its websocket base URL and process id."""
-    path = os.pathsep.join((str(ROOT / "workloads"), str(ROOT / "operator")))
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        RUN,
-        "--listen",
-        "127.0.0.1:0",
-        *options,
+        *module("signalcanary_workloads", "exchange", "--listen", "127.0.0.1:0", *options),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     )
     try:
         assert process.stdout is not None
@@ -46,12 +34,6 @@ async def exchange(*options: str) -> AsyncIterator[tuple[str, int]]:
     finally:
         process.terminate()
         await process.wait()
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far (Linux)."""
-    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def count(url: str, seconds: float) -> float:
