@@ -139,7 +139,7 @@ class Cluster:
             existing = None
         if existing is not None and existing["metadata"].get("deletionTimestamp"):
             raise ClusterError(f"{kind}: {metadata['name']} is still being deleted: waiting")
-        if existing is not None and not _owners(existing) & _owners(manifest):
+        if existing is not None and not _belongs(existing, manifest):
             raise Refused(
                 f"{kind}: {metadata['name']} exists and is not this SignalCanary's: "
                 "rename or delete the one or the other"
@@ -256,6 +256,19 @@ def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     root, plural = _RESOURCES[kind]
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{scope}/{plural}" + (f"/{name}" if name else "")
+
+
+def _belongs(existing: Live, manifest: Manifest) -> bool:
+    """Is it the object that is to be applied, and not one that only has its name?
+
+    A claim that is, or was, to be retained has no owner; its labels say whose it is.
+    """
+    if _owners(existing) & _owners(manifest):
+        return True
+    if manifest["kind"] != Kind.CLAIM or (_owners(existing) and _owners(manifest)):
+        return False
+    labels = existing["metadata"].get("labels") or {}
+    return bool(manifest["metadata"]["labels"].items() <= labels.items())
 
 
 def _owners(item: Live) -> set[str]:

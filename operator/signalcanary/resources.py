@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from signalcanary.api import API_VERSION, GROUP, KIND, SignalCanarySpec
+from signalcanary.api import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    Bucket,
+    ReclaimPolicy,
+    SignalCanarySpec,
+    Storage,
+)
 from signalcanary.contract import METRICS_PORT, Component, Track, WorkloadConfig
 from signalcanary.lifecycle import build_gate
 from signalcanary.revisions import Revision, RevisionRef, canonical_hash
@@ -35,6 +43,13 @@ APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 
 WORKLOAD_UID: Final = 65532
 _DATA_PATH: Final = "/data"
+_AWS_VARIABLES: Final = {
+    "AWS_ACCESS_KEY_ID": False,
+    "AWS_SECRET_ACCESS_KEY": False,
+    "AWS_SESSION_TOKEN": True,
+    "AWS_REGION": True,
+}
+"""What a bucket's Secret holds, and whether it may lack it."""
 _CONFIG_PATH: Final = "/etc/signalcanary"
 _GATE_PATH: Final = "/etc/signalcanary-gate"
 _GATE_FILE: Final = "gate.json"
@@ -104,7 +119,8 @@ def build_resources(
     """
     manifests: list[Manifest] = []
     plans = plan(state)
-    if spec.storage.claim_name is None and plans:
+    storage = spec.storage
+    if storage.claim_name is None and storage.bucket is None and plans:
         manifests.append(_claim(owner, spec))
     # First, so that it is closed before anything else changes.
     manifests.append(_gate(owner, build_gate(spec, state)))
@@ -113,7 +129,17 @@ def build_resources(
         revision = revisions[track_plan.revision.name]
         symbols = spec.symbols.canary if track_plan.track is Track.CANARY else revision.symbols
         config = build_workload_config(
-            owner, track_plan.track, track_plan.revision, revision, symbols, _DATA_PATH
+            owner,
+            track_plan.track,
+            track_plan.revision,
+            revision,
+            symbols,
+            _DATA_PATH if storage.bucket is None else storage.bucket.url.rstrip("/"),
+        ).model_copy(
+            update={
+                "compaction_interval": storage.compaction_interval,
+                "retention": storage.retention,
+            }
         )
         config_map = _config_map(owner, config)
         manifests.append(config_map)
@@ -187,6 +213,8 @@ def _claim(owner: Owner, spec: SignalCanarySpec) -> Manifest:
     if spec.storage.storage_class_name is not None:
         claim["storageClassName"] = spec.storage.storage_class_name
     manifest["spec"] = claim
+    if spec.storage.reclaim_policy is ReclaimPolicy.RETAIN:
+        del manifest["metadata"]["ownerReferences"]
     return manifest
 
 
@@ -282,31 +310,17 @@ def _stateful_set(
         "containers": [_container(component, revision, settings)],
         "volumes": [
             {"name": "config", "configMap": {"name": config_map["metadata"]["name"]}},
-            {
-                "name": "data",
-                "persistentVolumeClaim": {
-                    "claimName": spec.storage.claim_name or f"{owner.name}-data"
-                },
-            },
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         ],
     }
+    if spec.storage.bucket is None:
+        _add_claim(owner, spec.storage, pod)
+    else:
+        _add_bucket(spec.storage.bucket, pod)
     if component is Component.ANALYSIS:
         _add_signals(owner, pod)
     if settings.priority_class:
         pod["priorityClassName"] = settings.priority_class
-    if spec.storage.access_mode == "ReadWriteOnce":
-        # All pods share the claim, which only one node can mount.
-        pod["affinity"] = {
-            "podAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": [
-                    {
-                        "labelSelector": {"matchLabels": {LABEL_NAME: owner.name}},
-                        "topologyKey": "kubernetes.io/hostname",
-                    }
-                ]
-            }
-        }
     manifest["spec"] = {
         "replicas": len(config.shards),
         "serviceName": name,
@@ -378,10 +392,41 @@ def _container(
         },
         "volumeMounts": [
             {"name": "config", "mountPath": _CONFIG_PATH, "readOnly": True},
-            {"name": "data", "mountPath": _DATA_PATH},
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
+
+
+def _add_claim(owner: Owner, storage: Storage, pod: dict[str, Any]) -> None:
+    """Let a pod keep its data on the claim."""
+    claim = {"claimName": storage.claim_name or f"{owner.name}-data"}
+    pod["volumes"].append({"name": "data", "persistentVolumeClaim": claim})
+    (container,) = pod["containers"]
+    container["volumeMounts"].append({"name": "data", "mountPath": _DATA_PATH})
+    if storage.access_mode == "ReadWriteOnce":
+        # All pods share the claim, which only one node can mount.
+        pod["affinity"] = {
+            "podAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "labelSelector": {"matchLabels": {LABEL_NAME: owner.name}},
+                        "topologyKey": "kubernetes.io/hostname",
+                    }
+                ]
+            }
+        }
+
+
+def _add_bucket(bucket: Bucket, pod: dict[str, Any]) -> None:
+    """Let a pod keep its data in the bucket; keys come from the Secret, never from a file."""
+    (container,) = pod["containers"]
+    if bucket.endpoint is not None:
+        container["env"].append({"name": "AWS_ENDPOINT_URL", "value": bucket.endpoint})
+    if bucket.secret_name is None:
+        return
+    for variable, optional in _AWS_VARIABLES.items():
+        key = {"name": bucket.secret_name, "key": variable, "optional": optional}
+        container["env"].append({"name": variable, "valueFrom": {"secretKeyRef": key}})
 
 
 def _add_signals(owner: Owner, pod: dict[str, Any]) -> None:

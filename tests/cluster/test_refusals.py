@@ -146,6 +146,14 @@ BAD = {
         set_at("storage", {"claimName": "mine", "storageClassName": "fast"}),
         "claimName names a claim that exists: take storageClassName out",
     ),
+    "a claim and a bucket": (
+        set_at("storage", {"claimName": "mine", "bucket": {"url": "s3://market-data"}}),
+        "bucket takes the place of a claim: take claimName out, or bucket",
+    ),
+    "a bucket that is no s3 address": (
+        set_at("storage", {"bucket": {"url": "https://market-data.example"}}),
+        "write s3://bucket or s3://bucket/prefix",
+    ),
     "an exchange address that is no websocket": (
         set_at("source", {"publicUrl": "https://example.com"}),
         "write a websocket address, for example wss://fstream.binance.com/public",

@@ -296,3 +296,56 @@ def test_the_server_refuses_a_shadow_that_publishes_and_takes_a_canary_that_does
     assert (status, "publishes to nobody" in str(answer)) == (422, True)
     status, answer = create("canary")
     assert (status, answer["spec"]["stages"][0]["publish"]) == (201, True)
+
+
+async def test_a_retained_claim_can_be_applied_again_and_given_an_owner_and_lose_it(
+    api: ApiServer, kube: Cluster, namespace: str, subject: Subject
+) -> None:
+    def claim(policy: str) -> dict[str, Any]:
+        storage = {"reclaimPolicy": policy}
+        spec = subject.spec.model_validate(SPEC | {"storage": storage})
+        state = RolloutState(phase=Phase.WARMING, canary=subject.target)
+        revisions = {subject.target.name: subject.target_revision}
+        made = build(subject.owner, spec, state, revisions, WorkloadSettings())
+        (found,) = [m for m in made if m["kind"] == "PersistentVolumeClaim"]
+        return found
+
+    for policy in ("Retain", "Retain", "Delete", "Retain"):
+        applied = await kube.apply(claim(policy))
+        assert bool(applied["metadata"].get("ownerReferences")) is (policy == "Delete")
+    stranger = claim("Retain")
+    stranger["metadata"]["labels"] = {"app": "another"}
+    stranger["metadata"]["name"] = "taken"
+    api.apply(stranger)
+    mine = claim("Retain")
+    mine["metadata"]["name"] = "taken"
+    with pytest.raises(Refused, match="is not this SignalCanary's"):
+        await kube.apply(mine)
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ({"claimName": "mine", "bucket": {"url": "s3://lake"}}, "take claimName out"),
+        ({"bucket": {"url": "https://lake"}}, "write s3://bucket or s3://bucket/prefix"),
+        ({"bucket": {"url": "s3://lake", "endpoint": "lake:9000"}}, "write an address such as"),
+    ],
+)
+async def test_storage_that_cannot_be_is_refused_in_words(
+    api: ApiServer, namespace: str, storage: dict[str, Any], said: str
+) -> None:
+    status, answer = api.request(
+        "POST", CANARIES.format(namespace), manifest(namespace, storage=storage)
+    )
+    assert status == 422
+    assert said in answer["message"]
+
+
+async def test_a_bucket_cannot_be_changed_under_the_data(api: ApiServer, namespace: str) -> None:
+    api.apply(manifest(namespace, storage={"bucket": {"url": "s3://lake"}}))
+    path = f"{CANARIES.format(namespace)}/demo"
+    found = api.request("GET", path)[1]
+    found["spec"]["storage"]["bucket"]["url"] = "s3://pond"
+    status, answer = api.request("PUT", path, found)
+    assert status == 422
+    assert "storage.bucket cannot be changed" in answer["message"]

@@ -320,6 +320,61 @@ def test_a_claim_that_exists_is_used_and_none_is_made() -> None:
         assert volumes["data"]["persistentVolumeClaim"] == {"claimName": "lake"}
 
 
+def test_data_in_a_bucket_needs_no_claim_and_takes_its_keys_from_the_secret() -> None:
+    bucket = {"url": "s3://lake/canaries/", "secretName": "lake-keys", "endpoint": "http://s3:9000"}
+    storage = {"bucket": bucket, "retention": "720h", "compactionInterval": "30m"}
+    manifests = build(spec=spec_of(storage=storage))
+    assert of_kind("PersistentVolumeClaim", manifests) == []
+    for sts in of_kind("StatefulSet", manifests):
+        assert "affinity" not in pod_spec(sts)
+        assert "data" not in {volume["name"] for volume in pod_spec(sts)["volumes"]}
+        (container,) = pod_spec(sts)["containers"]
+        assert "data" not in {mount["name"] for mount in container["volumeMounts"]}
+        env = {item["name"]: item for item in container["env"]}
+        assert env["AWS_ENDPOINT_URL"]["value"] == "http://s3:9000"
+        keys = {
+            name: item["valueFrom"]["secretKeyRef"]
+            for name, item in env.items()
+            if "secretKeyRef" in item.get("valueFrom", {})
+        }
+        assert {name: key["optional"] for name, key in keys.items()} == {
+            "AWS_ACCESS_KEY_ID": False,
+            "AWS_SECRET_ACCESS_KEY": False,
+            "AWS_SESSION_TOKEN": True,
+            "AWS_REGION": True,
+        }
+        assert {(key["name"], key["key"]) for key in keys.values()} == {
+            ("lake-keys", name) for name in keys
+        }
+    configs = [
+        json.loads(item["data"]["config.json"])
+        for item in of_kind("ConfigMap", manifests)
+        if "config.json" in item["data"]
+    ]
+    assert configs
+    for config in configs:
+        assert config["dataPath"].startswith("s3://lake/canaries/")
+        assert "//" not in config["dataPath"].removeprefix("s3://")
+        assert (config["retention"], config["compactionInterval"]) == ("720h", "30m")
+        assert "lake-keys" not in json.dumps(config)
+
+
+def test_a_claim_that_is_to_be_retained_has_no_owner() -> None:
+    (kept,) = of_kind(
+        "PersistentVolumeClaim", build(spec=spec_of(storage={"reclaimPolicy": "Retain"}))
+    )
+    (owned,) = of_kind("PersistentVolumeClaim", build())
+    assert "ownerReferences" not in kept["metadata"]
+    assert owned["metadata"]["ownerReferences"]
+    assert kept["metadata"]["labels"] == owned["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("field", ["claimName", "storageClassName"])
+def test_a_bucket_and_a_claim_exclude_each_other(field: str) -> None:
+    with pytest.raises(ValueError, match=f"take {field} out"):
+        spec_of(storage={"bucket": {"url": "s3://lake"}, field: "x"})
+
+
 def test_every_object_carries_a_hash_of_what_was_declared() -> None:
     first, again = build(), build()
     assert first == again
