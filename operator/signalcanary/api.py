@@ -29,6 +29,7 @@ from signalcanary.contract import (
     Model,
     PositiveDuration,
     SignalConfig,
+    Unit,
     format_duration,
     shown,
     string_schema,
@@ -200,6 +201,9 @@ _AUC_IS_GOOD_WHEN_HIGH: Final = (
 _BAD_WHEN_HIGH: Final = "this metric is bad when it is high: write above"
 
 
+_SUFFIXES: Final = {Unit.MILLISECONDS: " ms", Unit.PERCENT: " %"}
+
+
 class Mode(StrEnum):
     """What must cross a condition's bound."""
 
@@ -321,7 +325,7 @@ class Condition(Model):
 
     def bound(self) -> str:
         """The bound in words, for example ``platt_ece > 0.1``."""
-        suffix = " ms" if METRICS_BY_NAME[self.metric].unit == "ms" else ""
+        suffix = _SUFFIXES.get(METRICS_BY_NAME[self.metric].unit, "")
         return f"{self.metric} {self.sign} {shown(self.threshold)}{suffix}"
 
 

@@ -422,6 +422,7 @@ class Unit(StrEnum):
     MILLISECONDS = "ms"
     RATIO = "ratio"
     COUNT = "count"
+    PERCENT = "percent"
 
 
 class Metric(Model):
@@ -499,8 +500,21 @@ CORE_METRICS: Final = (
     ),
 )
 
-# Evidence beside each core value, one series a (core metric, symbol): labels as the core
-# metric's plus `metric`, the core metric's name. A value without its evidence is not judged.
+HARVEST_METRICS: Final = tuple(
+    Metric(
+        name=f"cvd_z_tail_p{threshold}",
+        help=f"Share of trades whose volume-delta z-score is beyond ±{threshold}, over 5 min of "
+        "market time (percent).",
+        unit=Unit.PERCENT,
+        maximum=100.0,
+    )
+    for threshold in (2, 3)
+)
+"""Judged as the core metrics are, but harvest exports them, with the evidence beside them
+(seed 001)."""
+
+# Evidence beside each value, one series a (metric, symbol): labels as the metric's own plus
+# `metric`, its name. A value without its evidence is not judged.
 EVIDENCE_TIMESTAMP: Final = "signal_evidence_timestamp_seconds"
 """Unix time (s, wall clock) of the last evaluation that took in at least one new row."""
 EVIDENCE_SAMPLES: Final = "signal_evidence_samples"
@@ -565,5 +579,5 @@ class MetricLabel(StrEnum):
     METRIC = "metric"
 
 
-METRICS_BY_NAME: Final = {metric.name: metric for metric in CORE_METRICS}
-JUDGED_METRICS: Final = tuple(metric.name for metric in CORE_METRICS if metric.judged)
+METRICS_BY_NAME: Final = {metric.name: metric for metric in (*CORE_METRICS, *HARVEST_METRICS)}
+JUDGED_METRICS: Final = tuple(name for name, metric in METRICS_BY_NAME.items() if metric.judged)

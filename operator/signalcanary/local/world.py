@@ -24,7 +24,7 @@ from signalcanary.evaluate import MetricsSeen
 from signalcanary.lifecycle import build_gate, decide
 from signalcanary.local.probe import Probe
 from signalcanary.local.process import Notice, Process, ProcessSeen, Supervised, stop_all
-from signalcanary.metrics_source import Series, Target, assemble
+from signalcanary.metrics_source import Series, Target, assemble, series_names
 from signalcanary.resources import Owner, build_workload_config, stateful_set_name
 from signalcanary.revisions import Revision, build_revision, refer_to
 from signalcanary.rollout import (
@@ -263,14 +263,13 @@ class LocalRollout:
         urls = [
             url
             for slot, running in self._slots.items()
-            if slot.track is Track.CANARY
-            and slot.component is Component.ANALYSIS
-            and (url := running.process.look().url) is not None
+            if slot.track is Track.CANARY and (url := running.process.look().url) is not None
         ]
         pages = await asyncio.gather(*(self.host.probe.scrape(url) for url in urls))
-        series: list[Series] = [one for page in pages for one in page]
         metrics = frozenset(condition.metric for condition in spec.rollback.conditions)
         target = Target(self.namespace, self.name, state.canary.name, metrics)
+        asked = set(series_names([target]))
+        series: list[Series] = [one for page in pages for one in page if one.metric in asked]
         return assemble([target], series)[target]
 
     def _tracks(self, state: RolloutState) -> dict[tuple[Track, str], TrackSeen]:

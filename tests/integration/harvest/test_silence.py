@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from signalcanary.contract import DataSource
+from signalcanary.contract import EVIDENCE_SAMPLES, EVIDENCE_TIMESTAMP, DataSource
 from signalcanary_workloads.exchange.server import ExchangeConfig, Synthetic, running_exchange
 from signalcanary_workloads.exchange.websocket import ConnectionLimits
 from signalcanary_workloads.harvest.feed import FeedSettings, Group
@@ -262,7 +262,14 @@ async def test_values_over_300_s_disappear_with_their_trades(
         percent = registry.get_sample_value("cvd_z_tail_p2", labels)
         ratio = registry.get_sample_value("cvd_z_tail_ratio", {**labels, "threshold": "2"})
         assert percent == pytest.approx(100 * ratio)
+        # With its evidence beside it, the value is one that a condition can judge.
+        of_metric = {**labels, "metric": "cvd_z_tail_p2"}
+        samples = registry.get_sample_value(EVIDENCE_SAMPLES, of_metric)
+        assert samples == harvest.pipelines["BTCUSDT"].cvd_quality().samples > 0
+        stamp = registry.get_sample_value(EVIDENCE_TIMESTAMP, of_metric)
+        assert stamp == pytest.approx(settings.wall_ns() / 1e9, abs=60)
         clock[0] += 301
         for name in names:
             assert registry.get_sample_value(name, labels) is None
+        assert registry.get_sample_value(EVIDENCE_TIMESTAMP, of_metric) is None
         assert registry.get_sample_value("cvd_messages_total", labels) == 200

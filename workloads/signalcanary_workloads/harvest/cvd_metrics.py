@@ -17,7 +17,13 @@ from prometheus_client.core import (
     Metric,
 )
 
-from signalcanary.contract import MetricLabel, WorkloadConfig
+from signalcanary.contract import (
+    EVIDENCE_SAMPLES,
+    EVIDENCE_TIMESTAMP,
+    HARVEST_METRICS,
+    MetricLabel,
+    WorkloadConfig,
+)
 from signalcanary_workloads.harvest.cvd import (
     FAST_HALF_LIFE_TRADES,
     MAD_WINDOW_TRADES,
@@ -148,12 +154,7 @@ class CvdSeries:
             "cvd_floor_hit_rate": self._gauge("cvd_floor_hit_rate", floor, symbol),
             "cvd_scale_floor_hit_ratio": self._gauge("cvd_scale_floor_hit_ratio", floor, symbol),
             "cvd_z_p95": self._gauge("cvd_z_p95", "95 % quantile of |z| over 300 s.", symbol),
-            "cvd_z_tail_p2": self._gauge(
-                "cvd_z_tail_p2", "Share of |z| > 2 over 300 s (percent).", symbol
-            ),
-            "cvd_z_tail_p3": self._gauge(
-                "cvd_z_tail_p3", "Share of |z| > 3 over 300 s (percent).", symbol
-            ),
+            **{m.name: self._gauge(m.name, m.help, symbol) for m in HARVEST_METRICS},
         }
         tails = self._gauge(
             "cvd_z_tail_ratio",
@@ -161,6 +162,10 @@ class CvdSeries:
             symbol,
             "threshold",
         )
+        # What a rollback condition may name is judged only with the evidence beside it.
+        of = MetricLabel.METRIC
+        samples = self._gauge(EVIDENCE_SAMPLES, "Trades behind the value.", symbol, of)
+        stamp = self._gauge(EVIDENCE_TIMESTAMP, "Last trade (Unix time, s).", symbol, of)
         for name, pipeline in self._pipelines.items():
             if not self._watch.has_recent_trades(name):
                 continue
@@ -178,6 +183,11 @@ class CvdSeries:
                 ("cvd_z_tail_p3", quality.tail3_ratio * 100),
             ):
                 gauges[gauge].add_metric(labels, value)
+            last_trade = self._watch.last_trade_seconds(name)
+            for metric in HARVEST_METRICS:
+                samples.add_metric([*labels, metric.name], quality.samples)
+                if last_trade is not None:
+                    stamp.add_metric([*labels, metric.name], last_trade)
             tails.add_metric([*labels, "2"], quality.tail2_ratio)
             tails.add_metric([*labels, "3"], quality.tail3_ratio)
-        yield from (*gauges.values(), tails)
+        yield from (*gauges.values(), tails, samples, stamp)

@@ -57,6 +57,8 @@ class CvdQuality(NamedTuple):
     abs_z_p95: float
     tail2_ratio: float
     tail3_ratio: float
+    samples: int
+    """Trades with a score."""
 
 
 @dataclass
@@ -264,7 +266,7 @@ class SymbolPipeline:
             dtype=np.float64,
         )
         if not len(values):
-            return CvdQuality(nan, nan, nan, nan, nan)
+            return CvdQuality(nan, nan, nan, nan, nan, 0)
         scale, floor_hit, abs_z = values.T
         return CvdQuality(
             float(np.median(scale)),
@@ -272,6 +274,7 @@ class SymbolPipeline:
             float(np.quantile(abs_z, 0.95)),
             float(np.mean(abs_z > 2)),
             float(np.mean(abs_z > 3)),
+            len(values),
         )
 
     def side_agreement(self) -> float | None:

@@ -56,6 +56,11 @@ class Watch:
         seconds = self.silent_seconds(Group.TRADES, symbol)
         return seconds is not None and seconds * 1_000 <= QUALITY_WINDOW_MS
 
+    def last_trade_seconds(self, symbol: str) -> float | None:
+        """Unix time of the last trade, or of when trades were first subscribed to."""
+        silent = self.silent_seconds(Group.TRADES, symbol)
+        return None if silent is None else self._settings.wall_ns() / 1e9 - silent
+
     def look(self) -> None:
         """Look at everything."""
         now = self._settings.monotonic()
