@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -27,12 +28,20 @@ _EXIT_CODES: Final = """\
 exit codes:
   0    it went as it should
   1    lint: a manifest has problems; run: rolled back, or it could not run;
-       demo: it did not end as it should
-  2    the command line is wrong, or an extra is not installed
+       demo: it did not end as it should; backtest: rolled back, with
+       --fail-on-rollback, or too many false rollbacks, with --max-false-rollbacks
+  2    the command line is wrong, or an extra is not installed; backtest: the
+       manifest or the data is wrong
   130  interrupted (Ctrl-C); every process that was started has been ended
 """
 
-_EXTRA: Final = {"demo": "local", "run": "local", "operator": "operator", "signals": "signals"}
+_EXTRA: Final = {
+    "demo": "local",
+    "run": "local",
+    "operator": "operator",
+    "signals": "signals",
+    "backtest": "backtest",
+}
 """What to install for a verb; the others need nothing."""
 
 
@@ -117,6 +126,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--count", type=_count, default=0, metavar="N", help="end after N signals (default: never)"
     )
 
+    backtest = add("backtest", "replay a manifest's policy on recorded data, and say what it does")
+    _add_backtest_options(backtest)
+
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
     return parser
@@ -144,6 +156,51 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _add_backtest_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="manifest; - is stdin")
+    parser.add_argument("--name", help="which SignalCanary of the manifest, if it holds several")
+    data = parser.add_argument_group("recorded data (docs/backtest.md has the formats)")
+    data.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="an export (.json, .json.gz), or a table (.parquet, .csv) with the columns time, "
+        "metric, symbol, value, samples",
+    )
+    data.add_argument("--prometheus", metavar="URL", help="read from a Prometheus server")
+    data.add_argument("--start", metavar="TIME", help="2026-05-01T08:00:00Z, or now-48h")
+    data.add_argument("--end", metavar="TIME", default="now", help="(default: now)")
+    data.add_argument(
+        "--step",
+        type=_duration,
+        metavar="DURATION",
+        default="10s",
+        help="between two samples; best the manifest's evaluation.interval (default: %(default)s)",
+    )
+    data.add_argument(
+        "--export", type=Path, metavar="FILE", help="write what the server says, and no more"
+    )
+    data.add_argument(
+        "--revision", help="which recorded revision (default: the manifest's, or the only one)"
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    out.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture: .svg, .png or .pdf")
+    out.add_argument("--fail-on-rollback", action="store_true", help="exit with 1 on a rollback")
+
+
+def _duration(text: str) -> timedelta:
+    from signalcanary.contract import parse_duration
+
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if value <= timedelta(0):
+        raise argparse.ArgumentTypeError("must be longer than 0s")
     return value
 
 
@@ -265,6 +322,12 @@ def _signals(args: argparse.Namespace) -> int:
     return OK
 
 
+def _backtest(args: argparse.Namespace) -> int:
+    from signalcanary.backtest.command import run_backtest
+
+    return run_backtest(args)
+
+
 def _crd(args: argparse.Namespace) -> int:
     from signalcanary.crd import render_crd
 
@@ -282,6 +345,7 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "demo": _demo,
     "run": _run,
     "lint": _lint,
+    "backtest": _backtest,
     "crd": _crd,
     "signals": _signals,
 }

@@ -94,6 +94,16 @@ def series_names(targets: Iterable[Target]) -> list[str]:
     return [*asked, EVIDENCE_TIMESTAMP, EVIDENCE_SAMPLES, EVIDENCE_BOUND, HEARTBEAT, WARMUP]
 
 
+def build_selector(targets: Sequence[Target]) -> str:
+    """The inside of the braces that select these targets' series, and the control's."""
+    selector = f'{MetricLabel.TRACK}=~"{"|".join(Track)}"'
+    names = sorted({target.name for target in targets})
+    if len(names) <= _MOST_NAMES_IN_A_QUERY:
+        # Names are DNS labels, which hold nothing that a regular expression minds.
+        selector += f',{MetricLabel.NAME}=~"{escape("|".join(names))}"'
+    return selector
+
+
 def failed(targets: Iterable[Target], error: MetricsSourceError) -> dict[Target, MetricsSeen]:
     """What a source that could not be read has to say of each target."""
     failure = SourceFailure(type(error).__name__, str(error))
@@ -298,7 +308,7 @@ class Prometheus:
         self._client = PrometheusConnect(url=url, retry=Retry(0, read=False), session=self._session)
         # Threads of its own: a server that hangs must not hold up anything else.
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
-        self._shown_url = _without_password(url)
+        self._shown_url = without_password(url)
 
     def close(self) -> None:
         """Let go of the connections; reads that are under way end by their deadline."""
@@ -327,13 +337,9 @@ class Prometheus:
         )
 
     def _query_all(self, targets: Sequence[Target], at: datetime | None) -> list[Series]:
-        selector = f'{MetricLabel.TRACK}=~"{"|".join(Track)}"'
         # One instant for all, so that no value is newer than the evidence beside it.
         at = at or datetime.now(UTC)
-        names = sorted({target.name for target in targets})
-        if len(names) <= _MOST_NAMES_IN_A_QUERY:
-            # Names are DNS labels, which hold nothing that a regular expression minds.
-            selector += f',{MetricLabel.NAME}=~"{escape("|".join(names))}"'
+        selector = build_selector(targets)
         ends_at = time.monotonic() + self._deadline.total_seconds()
         return [
             series
@@ -397,7 +403,7 @@ def _parse_series(metric: str, item: Any, at: datetime) -> Series:
     return Series(metric, labels, float(value))
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """An address as status may show it."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,123 @@
+"""A policy replayed on recorded data: what would it have decided, when, and why?
+
+    recording   what a metrics source said, instant by instant      pure
+    replay      the looks, through the very `decide`                pure
+    tables      data frames, Parquet and CSV → recording
+    export      answers to Prometheus' range queries → recording
+    fetch       a Prometheus server → such answers                  the network
+    report      a replay in words and as JSON                       pure
+    picture     a replay as a picture
+    command     `signalcanary backtest`
+
+From Python::
+
+    import signalcanary.backtest
+    replay = signalcanary.backtest.run(spec, frame)
+    replay.outcome, replay.decided
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.backtest.recording import (
+    Recorded,
+    Recording,
+    RecordingError,
+    find_canary,
+    instants,
+)
+from signalcanary.backtest.replay import GENERATION, Outcome, Replay, replay
+from signalcanary.backtest.tables import build_recording, read_frame
+from signalcanary.contract import format_duration
+from signalcanary.metrics_source import Target
+from signalcanary.revisions import RevisionRef, build_revision, refer_to
+
+__all__ = ["Outcome", "RecordingError", "Replay", "replay_recording", "run", "target_of"]
+
+
+def run(spec: SignalCanarySpec | Mapping[str, Any], frame: Any) -> Replay:
+    """Replay a policy on a data frame.
+
+    Args:
+        spec: the `spec` of a SignalCanary, as a model or as it stands in a manifest.
+        frame: polars, pandas, pyarrow or a mapping of columns; see `tables` for the columns.
+
+    Raises:
+        RecordingError: the frame cannot be used; the message says why.
+        pydantic.ValidationError: the spec is not one.
+    """
+    if not isinstance(spec, SignalCanarySpec):
+        spec = SignalCanarySpec.model_validate(spec)
+    target = target_of(spec, "default", "backtest")
+    return replay_recording(spec, build_recording(read_frame(frame), target), target)
+
+
+def target_of(spec: SignalCanarySpec, namespace: str, name: str) -> Target:
+    """What a metrics source is asked for this canary."""
+    metrics = frozenset(c.metric for c in spec.rollback.conditions)
+    return Target(namespace, name, _refer(spec).name, metrics)
+
+
+def replay_recording(
+    spec: SignalCanarySpec, recording: Recording, target: Target, revision: str | None = None
+) -> Replay:
+    """Replay a policy on a recording, from the first to the last that is known of the canary.
+
+    Args:
+        target: the canary as the manifest names it.
+        revision: which recorded revision to judge; None for the manifest's, or the only one.
+
+    Raises:
+        RecordingError: the recording does not hold it, or too coarsely.
+    """
+    recorded = find_canary(recording, target, revision)
+    own = recording.of(recorded.target)
+    interval = spec.evaluation.interval
+    if own.step is not None and own.step > interval:
+        longest = max(spec.evaluation.stale_after, 3 * interval)
+        if own.step > longest:
+            raise RecordingError(
+                f"a sample every {format_duration(own.step)} is too few: with this manifest's "
+                f"evaluation more than {format_duration(longest)} between two looks is not "
+                f"observed time; record with a step of {format_duration(interval)}, or raise "
+                "evaluation.interval"
+            )
+        interval = own.step
+    target_ref = replace(_refer(spec), name=recorded.target.revision)
+    looks = (
+        (at, own.metrics_of(recorded.target, at))
+        for at in instants(recorded.first, recorded.last, interval)
+    )
+    story = replay(spec, target_ref, looks, _stable(recorded))
+    if interval != spec.evaluation.interval:
+        story.notes.append(
+            f"looked every {format_duration(interval)}, as often as there are samples, where the "
+            f"operator looks every {format_duration(spec.evaluation.interval)}"
+        )
+    end = max(trace.times[-1] for trace in recording.traces)
+    if end - recorded.last.timestamp() > spec.evaluation.stale_after.total_seconds():
+        story.notes.append(
+            f"the canary's series end at {recorded.last:%Y-%m-%d %H:%M:%S} UTC, before the data "
+            "does, and so does the replay: whether it was taken down or fell silent is not recorded"
+        )
+    if recorded.target.revision != target.revision:
+        story.notes.append(
+            f"the data is of revision {recorded.target.revision}; this manifest declares "
+            f"{target.revision}, so its policy is replayed, not its signal"
+        )
+    return story
+
+
+def _stable(recorded: Recorded) -> RevisionRef | None:
+    """The revision that served meanwhile; of its version only the name is recorded."""
+    name = recorded.stable
+    return RevisionRef(name, f"revision {name}", "", 0) if name else None
+
+
+def _refer(spec: SignalCanarySpec) -> RevisionRef:
+    # The image does not enter the name.
+    return refer_to(build_revision(spec, "-"), GENERATION)

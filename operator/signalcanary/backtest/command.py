@@ -1,0 +1,144 @@
+"""`signalcanary backtest`: options in, files and text out. The edges of a backtest meet here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.backtest import (
+    Outcome,
+    RecordingError,
+    export,
+    replay_recording,
+    tables,
+    target_of,
+)
+from signalcanary.backtest.recording import Recording
+from signalcanary.backtest.report import render_json, render_text
+from signalcanary.contract import parse_duration
+from signalcanary.lint import check
+from signalcanary.metrics_source import Target
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+TABLES: Final = (".parquet", ".csv")
+
+
+class InputError(Exception):
+    """The command line, the manifest or the data is wrong; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The SignalCanary of a manifest."""
+
+    target: Target
+    spec: SignalCanarySpec
+
+
+def run_backtest(args: argparse.Namespace) -> int:
+    """The verb; gives its exit code."""
+    try:
+        policy = read_policy(args.file, args.name)
+        return _replay(args, policy)
+    except (InputError, RecordingError) as error:
+        print(f"signalcanary backtest: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"signalcanary backtest: {where}{error.strerror or error}", file=sys.stderr)
+    return USAGE
+
+
+def read_policy(file: Path, name: str | None) -> Policy:
+    """The SignalCanary of a manifest; with several, the one of that name.
+
+    Raises:
+        InputError: there is none, or it has problems.
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: this is no text: {error}") from error
+    report = check(text)
+    if report.problems:
+        raise InputError("\n".join(p.describe(str(file)) for p in report.problems))
+    found = [one for one in report.found if name in (None, one.name)]
+    if len(found) != 1 or found[0].spec is None:
+        names = ", ".join(one.name for one in report.found) or "none"
+        raise InputError(f"{file}: one SignalCanary is needed; it holds {names}: choose by --name")
+    (one,) = found
+    spec = one.spec
+    assert spec is not None
+    return Policy(target_of(spec, one.namespace, one.name), spec)
+
+
+def _replay(args: argparse.Namespace, policy: Policy) -> int:
+    recording = _record(args, policy.target)
+    if recording is None:
+        return OK
+    replay = replay_recording(policy.spec, recording, policy.target, args.revision)
+    if args.plot is not None:
+        from signalcanary.backtest.picture import draw
+
+        draw(replay, args.plot)
+    if args.output == "json":
+        print(json.dumps(render_json(replay), indent=2, ensure_ascii=False))
+    else:
+        print(render_text(replay), end="")
+    is_bad = args.fail_on_rollback and replay.outcome is Outcome.ROLLED_BACK
+    return FAILED if is_bad else OK
+
+
+def _record(args: argparse.Namespace, target: Target) -> Recording | None:
+    """The recorded data; None if it was to be written to a file and no more."""
+    if args.data is not None:
+        if args.export is not None:
+            raise InputError("--export writes what a server says: give it with --prometheus")
+        if args.data.suffix in TABLES:
+            return tables.build_recording(tables.read_table(args.data), target)
+        return export.read_export(args.data)
+    if args.prometheus is None:
+        raise InputError("no data: give --data FILE, or --prometheus URL --start TIME, or --null")
+    if args.start is None:
+        raise InputError("--prometheus needs --start TIME, for example --start now-48h")
+    from signalcanary.backtest.fetch import fetch_answers
+
+    now = datetime.now(UTC)
+    first, last = read_time(args.start, now), read_time(args.end, now)
+    if first >= last:
+        raise InputError(f"--start {args.start} is not before --end {args.end}")
+    step = args.step
+    answers = list(fetch_answers(args.prometheus, target, first, last, step))
+    if args.export is not None:
+        export.write_export(args.export, answers)
+        print(f"{args.export}: {len(answers)} answers written", file=sys.stderr)
+        return None
+    return export.build_recording(answers)
+
+
+def read_time(text: str, now: datetime) -> datetime:
+    """``now``, ``now-48h``, ISO 8601 (UTC if it names no zone) or Unix seconds.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    try:
+        if match := re.fullmatch(r"now(?:-(.+))?", text):
+            return now - parse_duration(match[1]) if match[1] else now
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+            return datetime.fromtimestamp(float(text), UTC)
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        raise InputError(
+            f"{text!r} is no time: write 2026-05-01T08:00:00Z, Unix seconds, now or now-48h"
+        ) from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
