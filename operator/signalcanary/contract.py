@@ -542,6 +542,8 @@ class BoundLabel(StrEnum):
     WINDOW = "window"
 
 
+DIFFERENCE_BOUND: Final = "signal_difference_bound"
+"""The same of the difference to the control, with its label; of the metrics that are means."""
 EVIDENCE_LEVELS: Final = (0.05, 0.005, 0.0005)
 """Chances, a metric, symbol and 48 h, that a bound fails on one side."""
 

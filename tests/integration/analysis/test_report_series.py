@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,10 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from signalcanary.contract import (
     CORE_METRICS,
     DIFFERENCE,
+    DIFFERENCE_BOUND,
     DIFFERENCE_LOWER,
     DIFFERENCE_SAMPLES,
     DIFFERENCE_UPPER,
+    EVIDENCE_BOUND,
     EVIDENCE_EFFECTIVE_SAMPLES,
+    EVIDENCE_LEVELS,
     EVIDENCE_LOWER,
     EVIDENCE_SAMPLES,
     EVIDENCE_UPPER,
@@ -61,6 +66,30 @@ def scrape(workload, *states):
 @pytest.fixture
 def with_control(workload, signal):
     return workload.model_copy(update={"control": Control(revision="s1", signal=signal)})
+
+
+@pytest.mark.parametrize("metric", ["slice_auc_active_period", "platt_ece", "platt_brier"])
+def test_each_judged_figure_has_its_bounds_at_each_level(state, with_control, metric):
+    shown = scrape(with_control, state)
+    widths = []
+    for level in map(str, EVIDENCE_LEVELS):
+        # The labels in the order of their names: level, metric, side, window.
+        lower, upper, now_lower, now_upper = (
+            shown[EVIDENCE_BOUND, "10s", level, metric, side, window]
+            for window in ("whole", "now")
+            for side in ("lower", "upper")
+        )
+        assert lower <= now_lower
+        assert now_upper <= upper
+        widths.append(upper - lower)
+    assert widths == sorted(widths)
+    difference = [key for key in shown if key[0] == DIFFERENCE_BOUND and metric in key]
+    assert bool(difference) is (metric != "platt_ece"), "only means have differences that are"
+
+
+def test_a_value_that_is_withdrawn_takes_its_bounds_along(state, with_control):
+    shown = scrape(with_control, replace(state, error="MissingPart"))
+    assert not [key for key in shown if key[0] in (EVIDENCE_BOUND, DIFFERENCE_BOUND)]
 
 
 def test_each_judged_figure_has_its_interval_beside_it(state, with_control):

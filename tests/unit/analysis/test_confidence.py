@@ -15,7 +15,7 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import binom, norm
 
-from signalcanary_workloads.analysis.anytime import Anytime, AnytimeEvidence, Reference
+from signalcanary_workloads.analysis.anytime import Anytime, AnytimeEvidence, Reference, judge_rows
 from signalcanary_workloads.analysis.confidence import (
     LEVELS,
     SPAN_MS,
@@ -125,20 +125,15 @@ class Watched:
 
     def looks(self) -> Iterator[dict[str, Anytime]]:
         """What is known at each look, at the level `LEVEL`."""
-        active = np.ones(TRAIN, np.int8)
-        reference = Reference.of(self.score[:TRAIN], self.up[:TRAIN], active)
+        regime = np.ones(self.score.size, np.int8)
+        reference = Reference.of(self.score[:TRAIN], regime[:TRAIN])
+        rank = reference.rank(self.score, regime)
         evidence = AnytimeEvidence(self.horizon * 1_000)
         ts = times(self.score.size)
         for start in range(TRAIN, self.score.size, self.LOOK):
             new = slice(start, start + self.LOOK)
-            evidence.add(
-                reference,
-                ts[new],
-                self.score[new],
-                self.p[new],
-                self.up[new],
-                np.ones(ts[new].size, np.int8),
-            )
+            rows = judge_rows(ts[new], rank[new], self.p[new], self.up[new], regime[new])
+            evidence.add(ts[new], rows)
             yield {name: levels[0] for name, levels in evidence.bounds().items()}
 
     def hours_until(self, found: Callable[[dict[str, Anytime]], bool]) -> float | None:
@@ -233,9 +228,10 @@ def test_an_auc_is_that_of_its_own_regime() -> None:
     regime = np.where(quiet, 2, 1).astype(np.int8)
     f = np.where(quiet, 0.2 * score, score)
     evidence = AnytimeEvidence(10_000)
-    reference = Reference.of(f[:TRAIN], up[:TRAIN], regime[:TRAIN])
+    rank = Reference.of(f[:TRAIN], regime[:TRAIN]).rank(f, regime)
     rest = slice(TRAIN, None)
-    evidence.add(reference, times(40_000)[rest], f[rest], p[rest], up[rest], regime[rest])
+    ts = times(40_000)[rest]
+    evidence.add(ts, judge_rows(ts, rank[rest], p[rest], up[rest], regime[rest]))
     for name in ("slice_auc_quiet_period", ACTIVE):
         widest = evidence.bounds()[name][0]
         assert (widest.whole_lower + widest.whole_upper) / 2 == pytest.approx(0.6, abs=0.015)

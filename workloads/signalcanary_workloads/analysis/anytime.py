@@ -4,9 +4,10 @@ Each figure is brought into the form that `confidence.MovingMeans` needs, a mean
 a labelled row, computed from what was known before the row:
 
 - **AUC**: F is the distribution of the scores in the training window. A row counts F(f) if the
-  mid rose and 1 − F(f) if it fell; with the share of rises π the mean of that is
-  (π² + (1−π)²)/2 + 2π(1−π)·AUC. It is the Mann–Whitney statistic against a sample that was
-  fixed beforehand (H. Mann and D. Whitney, Annals of Mathematical Statistics 18, 1947).
+  mid rose and 1 − F(f) if it fell; twice that less one half has the AUC as its mean, for as many
+  rises as falls (two of three would pull it towards one half by a tenth). It is the Mann–Whitney
+  statistic against a sample that was fixed beforehand (H. Mann and D. Whitney, Annals of
+  Mathematical Statistics 18, 1947).
 - **Calibration error**: for any signs that depend on p alone, |E[sign·(y − p)]| is at most the
   error, without the upward bias of the binned estimate. Two are watched: all signs alike (p is
   too high or too low) and turned at one half (p is too bold or too timid). From above, the
@@ -23,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from .confidence import LEVELS, MovingMeans
+from .evidence import share_below
 from .rows import Bools, Codes, Floats, Ints, Regime
 from .score import ECE_BINS, Slice, slice_members
 
@@ -55,24 +57,49 @@ class Anytime:
     whole_upper: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """The training window's scores, sorted: all of them, and those of each regime."""
 
     every: Floats
-    of_regime: dict[Regime, Floats]
-    share_up: float
+    of_regime: dict[int, Floats]
 
     @classmethod
-    def of(cls, f: Floats, up: Bools, regime: Codes) -> Reference:
+    def of(cls, f: Floats, regime: Codes) -> Reference:
         """From the rows of a fit."""
-        every = np.sort(f)
-        parts = {r: np.sort(f[regime == r]) for r in _REGIME_OF.values()}
-        return cls(
-            every,
-            {r: part if part.size >= MIN_REFERENCE else every for r, part in parts.items()},
-            float(np.count_nonzero(up)) / up.size,
-        )
+        parts = {int(r): np.sort(f[regime == r]) for r in _REGIME_OF.values()}
+        return cls(np.sort(f), {r: p for r, p in parts.items() if p.size >= MIN_REFERENCE})
+
+    def rank(self, f: Floats, regime: Codes) -> Floats:
+        """Share below each score, of all and of its regime; shape (rows, 2), NaN as f is."""
+        ranks = np.empty((f.size, 2))
+        ranks[:, 0] = ranks[:, 1] = share_below(self.every, f)
+        for code, sample in self.of_regime.items():
+            of_code = regime == code
+            ranks[of_code, 1] = share_below(sample, f[of_code])
+        ranks[np.isnan(f)] = np.nan
+        return ranks
+
+
+def judge_rows(ts_ms: Ints, rank: Floats, p: Floats, up: Bools, regime: Codes) -> Floats:
+    """What each labelled row says of each figure; shape (rows, columns), NaN for nothing.
+
+    Args:
+        rank: as `Reference.rank` gave it when the row was scored, shape (rows, 2).
+    """
+    values = np.full((ts_ms.size, _COLUMNS), np.nan)
+    signed = np.where(up[:, None], rank, 1.0 - rank)
+    for column, which in enumerate(_SLICES):
+        member = slice_members(which, ts_ms, regime)
+        values[member, column] = 2.0 * signed[member, int(which in _REGIME_OF)] - 0.5
+    residual = up - p
+    values[:, _BRIER] = residual**2
+    values[:, _LARGE] = residual
+    values[:, _SLOPE] = np.where(p >= 0.5, residual, -residual)
+    values[:, _BIN:] = 0.0
+    bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    values[np.arange(bins.size), _BIN + bins] = residual
+    return values
 
 
 class AnytimeEvidence:
@@ -88,48 +115,19 @@ class AnytimeEvidence:
         variance[_BRIER] = 1.0 / 180.0
         self._means = MovingMeans(_COLUMNS, block_ms, variance * inflation)
 
-    def add(
-        self, reference: Reference, ts_ms: Ints, f: Floats, p: Floats, up: Bools, regime: Codes
-    ) -> None:
-        """Take in labelled rows that were scored forward, in the order of their time."""
-        values = np.full((ts_ms.size, _COLUMNS), np.nan)
-        for column, which in enumerate(_SLICES):
-            sample = reference.every
-            if which in _REGIME_OF:
-                sample = reference.of_regime[_REGIME_OF[which]]
-            member = slice_members(which, ts_ms, regime)
-            rank = _share_below(sample, f[member])
-            values[member, column] = _auc_terms(rank, up[member], reference.share_up)
-        residual = up - p
-        values[:, _BRIER] = residual**2
-        values[:, _LARGE] = residual
-        values[:, _SLOPE] = np.where(p >= 0.5, residual, -residual)
-        values[:, _BIN:] = 0.0
-        bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-        values[np.arange(bins.size), _BIN + bins] = residual
+    def add(self, ts_ms: Ints, values: Floats) -> None:
+        """Take in labelled rows that were scored forward, in the order of their time.
+
+        Args:
+            values: as `judge_rows` gives them, or the differences of two such tables.
+        """
         self._means.add(ts_ms, values)
 
     def bounds(self) -> dict[str, tuple[Anytime, ...]]:
         """By core metric, one a level; a figure that nothing can be said of is left out."""
-        levels = np.array(LEVELS)
-        plain = self._means.bounds(levels, range(_BRIER + 1))
-        names = [*(f"slice_auc_{which}" for which in _SLICES), "platt_brier"]
-        found = {
-            name: tuple(
-                Anytime(
-                    level,
-                    float(plain.lower[i, column]),
-                    float(plain.upper[i, column]),
-                    float(plain.whole_lower[i, column]),
-                    float(plain.whole_upper[i, column]),
-                )
-                for i, level in enumerate(LEVELS)
-            )
-            for column, name in enumerate(names)
-            if math.isfinite(plain.whole_lower[0, column])
-        }
+        found = self.difference_bounds()
         # Two functionals, each watched from both sides: the level is shared by four.
-        signed = self._means.bounds(levels / 4.0, (_LARGE, _SLOPE))
+        signed = self._means.bounds(np.array(LEVELS) / 4.0, (_LARGE, _SLOPE))
         if math.isfinite(signed.whole_lower[0, 0]):
             binned = float(np.abs(self._means.means()[_BIN:]).sum())
             found["platt_ece"] = tuple(
@@ -144,6 +142,25 @@ class AnytimeEvidence:
             )
         return found
 
+    def difference_bounds(self) -> dict[str, tuple[Anytime, ...]]:
+        """The same of the figures that are means, and so have differences that are."""
+        plain = self._means.bounds(np.array(LEVELS), range(_BRIER + 1))
+        names = [*(f"slice_auc_{which}" for which in _SLICES), "platt_brier"]
+        return {
+            name: tuple(
+                Anytime(
+                    level,
+                    float(plain.lower[i, column]),
+                    float(plain.upper[i, column]),
+                    float(plain.whole_lower[i, column]),
+                    float(plain.whole_upper[i, column]),
+                )
+                for i, level in enumerate(LEVELS)
+            )
+            for column, name in enumerate(names)
+            if math.isfinite(plain.whole_lower[0, column])
+        }
+
     def export_state(self) -> dict[str, Any]:
         """All that the bounds depend on."""
         return self._means.export_state()
@@ -151,21 +168,6 @@ class AnytimeEvidence:
     def import_state(self, state: dict[str, Any]) -> None:
         """Go on from an exported state."""
         self._means.import_state(state)
-
-
-def _auc_terms(rank: Floats, up: Bools, share_up: float) -> Floats:
-    """One number a row whose mean is the AUC."""
-    share = min(max(share_up, 0.05), 0.95)
-    by_chance = (share**2 + (1.0 - share) ** 2) / 2.0
-    terms = (np.where(up, rank, 1.0 - rank) - by_chance) / (2.0 * share * (1.0 - share))
-    return np.asarray(terms, dtype=np.float64)
-
-
-def _share_below(sorted_sample: Floats, score: Floats) -> Floats:
-    """Share of the sample below each score, ties half."""
-    below = np.searchsorted(sorted_sample, score, side="left")
-    not_above = np.searchsorted(sorted_sample, score, side="right")
-    return np.asarray((below + not_above) / (2.0 * sorted_sample.size), dtype=np.float64)
 
 
 def _least_size(lower: Floats, upper: Floats) -> float:

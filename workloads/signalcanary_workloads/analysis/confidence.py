@@ -34,12 +34,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from signalcanary.contract import EVIDENCE_LEVELS
+
 from .rows import Floats, Ints
 
 SPAN_MS: Final = 48 * 3_600_000
 """The time over which a level is kept; older blocks are forgotten."""
-LEVELS: Final = (0.05, 0.005, 0.0005)
-"""Chances that a bound, lower or upper, fails within the span: of one metric and symbol."""
+LEVELS: Final = EVIDENCE_LEVELS
 SMALLEST_WINDOW: Final = 4
 PRIOR_BLOCKS: Final = 20
 """Weight of the prior variance: with few blocks a small one may be chance."""

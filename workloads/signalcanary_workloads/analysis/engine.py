@@ -27,6 +27,7 @@ from signalcanary.contract import Cvd, Fusion, SignalConfig
 
 from ..store import Quality
 from . import score
+from .anytime import Anytime, AnytimeEvidence, Reference, judge_rows
 from .calibrate import FitFailure, fit_platt
 from .evidence import Estimate
 from .flip import Direction, bound_auc, decide_direction
@@ -161,6 +162,10 @@ class Evaluation:
     counts: dict[Count, int]
     masked: dict[str, int]
     fit_failures: dict[FitFailure, int]
+    bounds: dict[str, tuple[Anytime, ...]]
+    """By core metric: what it surely is, at however many looks."""
+    difference_bounds: dict[str, tuple[Anytime, ...]]
+    """The same of the differences to the control; empty without one."""
 
 
 class Engine:
@@ -182,6 +187,11 @@ class Engine:
         self._judged = self._lanes[0]
         self._window = RowWindow(len(horizons))
         self._direction = Direction()
+        self._reference: Reference | None = None
+        self._anytime = AnytimeEvidence(config.horizon_ms)
+        self._differences = AnytimeEvidence(config.horizon_ms)
+        self._judged_rows: tuple[Ints, Floats] = (np.empty(0, np.int64), np.empty((0, 0)))
+        """Times and values of the rows whose labels the last `take_in` brought."""
         self._scored: list[Scored] = []
         self._first_usable_ms: int | None = None
         self._last_ts_ms: int | None = None
@@ -226,6 +236,7 @@ class Engine:
             self._control.take_in(features, rescored)
         features = self._drop_out_of_order(features)
         joined = self._join.join(features, scores)
+        self._judged_rows = (np.empty(0, np.int64), np.empty((0, 0)))
         if not len(features):
             return 0
         unusable = self._find_unusable(features, joined)
@@ -250,6 +261,7 @@ class Engine:
         self._count_outcomes(settled[0])
         self._start_schedule(features, unusable)
         self._score_and_fit(self._last_ts_ms, int(features.ts_ms[-1]))
+        self._judge_settled(settled[0])
         self._last_ts_ms = int(features.ts_ms[-1])
         self._window.forget(self._last_ts_ms - self._keep_ms)
         return rows
@@ -324,10 +336,31 @@ class Engine:
         f = self._fusion.fuse(rows.z_ofi, rows.z_cvd, rows.regime, self._direction.sign)
         f[rows.unusable != Unusable.USABLE] = np.nan
         rows.f[:] = f
+        if self._reference is not None:
+            rows.rank[:] = self._reference.rank(f, rows.regime)
         for lane in self._lanes:
             if lane.fit is not None:
                 rows.p_at[:, lane.column] = lane.fit.platt.predict(f)
         self._scored.append(Scored(rows, self._direction.sign, self._judged.fit))
+
+    def _judge_settled(self, settled: Columns) -> None:
+        """Take rows into the evidence, once they are both scored and labelled."""
+        chosen = is_forward(settled, 0)
+        ts = settled.ts_ms[chosen]
+        values = judge_rows(
+            ts,
+            settled.rank[chosen],
+            settled.p[chosen],
+            settled.outcome[chosen] == Outcome.UP,
+            settled.regime[chosen],
+        )
+        self._judged_rows = ts, values
+        self._anytime.add(ts, values)
+        if self._control is not None:
+            other_ts, other = self._control._judged_rows
+            both, own_at, other_at = np.intersect1d(ts, other_ts, True, return_indices=True)
+            if both.size:
+                self._differences.add(both, values[own_at] - other[other_at])
 
     def _refit(self, lane: Lane, now_ms: int) -> None:
         """Fit a lane's calibration; the judged one decides on the direction for all."""
@@ -343,7 +376,9 @@ class Engine:
             bound = bound_auc(direction.sign * z_cvd, up, ts, config.horizon_ms)
             apart = config.train_ms + config.horizon_ms
             direction = decide_direction(direction, bound, now_ms, apart)
-        platt = fit_platt(self._fusion.fuse(z_ofi, z_cvd, rows.regime[chosen], direction.sign), up)
+        regime = rows.regime[chosen]
+        f = self._fusion.fuse(z_ofi, z_cvd, regime, direction.sign)
+        platt = fit_platt(f, up)
         lane.take_fit(platt, now_ms, int(up.size))
         if isinstance(platt, FitFailure):
             return
@@ -351,6 +386,8 @@ class Engine:
             for other in self._lanes[1:]:
                 other.hasten(now_ms)
         self._direction = direction
+        if lane is self._judged:
+            self._reference = Reference.of(f, regime)
 
     def evaluate(self) -> Evaluation:
         """All figures as of the newest row. Cheap, but not free: a few sorts."""
@@ -383,6 +420,8 @@ class Engine:
             counts,
             dict(self._masked),
             dict(self._judged.failures),
+            self._anytime.bounds(),
+            self._differences.difference_bounds() if self._control else {},
         )
 
     def report(self) -> Report:

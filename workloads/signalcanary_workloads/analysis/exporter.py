@@ -8,6 +8,7 @@ reason (`signal_value_valid`). A symbol that cannot be read shows no evidence ei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -16,16 +17,21 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from signalcanary.contract import (
+    CONTROL_LABEL,
     CORE_METRICS,
+    DIFFERENCE_BOUND,
+    EVIDENCE_BOUND,
     EVIDENCE_SAMPLES,
     EVIDENCE_TIMESTAMP,
     HEARTBEAT,
     WARMUP,
+    BoundLabel,
     MetricLabel,
     WorkloadConfig,
     format_duration,
 )
 
+from .anytime import Anytime
 from .engine import Count
 from .report_series import Place, ReportSeries
 from .runner import SymbolState
@@ -64,6 +70,7 @@ class AnalysisCollector(Collector):
         states = tuple(self._states())
         yield from self._core(states)
         yield from self._evidence(states)
+        yield from self._bounds(states)
         yield from self._report(states)
         yield from self._own(states)
 
@@ -114,6 +121,35 @@ class AnalysisCollector(Collector):
                     stamp.add_metric([*labels, name], state.evidence_seconds)
         yield from (samples, stamp, valid, heartbeat, warmup)
 
+    def _bounds(self, states: Sequence[SymbolState]) -> Iterator[Family]:
+        """What the values surely are; only beside a value, and only ends that are known."""
+        family = self._gauge(
+            EVIDENCE_BOUND,
+            "What the value is at least and at most, at every look of 48 h but for the level.",
+            MetricLabel.METRIC.value,
+            *(label.value for label in BoundLabel),
+        )
+        differences = self._gauge(
+            DIFFERENCE_BOUND,
+            "The same of this configuration − the control's, on the same rows.",
+            MetricLabel.METRIC.value,
+            CONTROL_LABEL,
+            *(label.value for label in BoundLabel),
+        )
+        for state in states:
+            if state.evaluation is None:
+                continue
+            labels = self._values_of(state.symbol)
+            for name, levels in state.evaluation.bounds.items():
+                if value_of(state, name).value is not None:
+                    for found in levels:
+                        _add_bound(family, [*labels, name], found)
+            for name, levels in state.evaluation.difference_bounds.items():
+                if value_of(state, name).value is not None:
+                    for found in levels:
+                        _add_bound(differences, [*labels, name, self._control or ""], found)
+        yield from (family, differences)
+
     def _report(self, states: Sequence[SymbolState]) -> Iterator[Family]:
         series = ReportSeries(self._labels, self._control)
         for state in states:
@@ -160,6 +196,18 @@ class AnalysisCollector(Collector):
                 if evaluation.match_ratio is not None:
                     ratio.add_metric(labels, evaluation.match_ratio)
         yield from (entries, errors, masked, failures, lag, ratio, sign, *counters.values())
+
+
+def _add_bound(family: GaugeMetricFamily, labels: Sequence[str], found: Anytime) -> None:
+    ends = (
+        ("lower", "now", found.lower),
+        ("upper", "now", found.upper),
+        ("lower", "whole", found.whole_lower),
+        ("upper", "whole", found.whole_upper),
+    )
+    for side, window, value in ends:
+        if math.isfinite(value):
+            family.add_metric([*labels, f"{found.level:g}", side, window], value)
 
 
 def value_of(state: SymbolState, name: str) -> Value:

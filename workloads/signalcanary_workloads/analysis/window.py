@@ -32,6 +32,9 @@ class Columns:
     """0 if the row can be scored, else the code of the reason."""
     f: Floats
     """Fused score with the direction of the moment; NaN if the row cannot be scored."""
+    rank: Floats
+    """Share of the training scores below f (0–1): of all, and of those of the row's regime;
+    NaN if there was no calibration."""
     p_at: Floats
     """p(up) by the calibration of the moment, one column a horizon; NaN if there was none."""
     outcome_at: Codes
@@ -55,10 +58,10 @@ class Columns:
 _NAMES: Final = tuple(field.name for field in fields(Columns))
 
 
-def blank_predictions(rows: int, horizons: int) -> tuple[Floats, Floats, Codes]:
-    """The columns f, p_at and outcome_at of rows that are not scored yet."""
-    p_at = np.full((rows, horizons), np.nan)
-    return np.full(rows, np.nan), p_at, np.full((rows, horizons), Outcome.PENDING, np.int8)
+def blank_predictions(rows: int, horizons: int) -> tuple[Floats, Floats, Floats, Codes]:
+    """The columns f, rank, p_at and outcome_at of rows that are not scored yet."""
+    rank, p_at = np.full((rows, 2), np.nan), np.full((rows, horizons), np.nan)
+    return np.full(rows, np.nan), rank, p_at, np.full((rows, horizons), Outcome.PENDING, np.int8)
 
 
 def _allocate(rows: int, horizons: int) -> Columns:
