@@ -160,8 +160,14 @@ def test_v1_is_promoted(rollout: Rollout, exchange: Exchange, kubectl: Kubectl) 
         "Succeeded",
     ]
     assert status["stable"]["version"] == "v1.0"
-    told = [line.split()[1] for line in rollout.describe().partition("Events:")[2].splitlines()[3:]]
-    assert told == [
+
+    def told() -> list[str]:
+        lines = rollout.describe().partition("Events:")[2].splitlines()[3:]
+        return [line.split()[1] for line in lines]
+
+    # State first, then the Event: at the moment of the promotion it may be still to come.
+    eventually("an Event of the promotion", lambda: "Promoted" in told(), timeout=10)
+    assert told() == [
         "RolloutStarted",
         "CanaryRunning",
         "StageStarted",
