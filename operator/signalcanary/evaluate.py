@@ -268,7 +268,7 @@ def _judge_evidence(
     condition: Condition, symbol: str, value: float, samples: int | None, bound: Bound
 ) -> Judgement:
     """Breached if the rows of late are surely beyond, Ok if all of them are surely within."""
-    threshold, sure = condition.threshold, f"{1 - bound.level:.4g}"
+    threshold, sure = condition.threshold, percent(bound.level)
     if condition.sign == "<":
         is_beyond, is_within = bound.upper < threshold, bound.whole_lower >= threshold
         at_worst, at_best, word = bound.whole_lower, bound.upper, "at most"
@@ -284,11 +284,19 @@ def _judge_evidence(
         verdict, reason = Verdict.OK, "EvidenceWithin"
         word = "at least" if word == "at most" else "at most"
         text += f", {word} {shown_beside(at_worst, threshold)} with {sure} confidence (not {limit})"
+    elif bound.level == 0.0:
+        verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
+        text += f"; its evidence cannot be read ({limit} is open)"
     else:
         verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
         between = f"{shown_end(bound.whole_lower)} to {shown_end(bound.whole_upper)}"
         text += f"; the evidence says {between} with {sure} confidence ({limit} is open)"
     return Judgement(condition, symbol, verdict, reason, text, value, samples, bound)
+
+
+def percent(level: float) -> str:
+    """How sure it is what holds but for a chance of `level`."""
+    return f"{100 * (1 - level):.4g} %"
 
 
 def shown_end(value: float) -> str:

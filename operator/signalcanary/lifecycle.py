@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from signalcanary import explain
 from signalcanary.api import MAX_STAGES, OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -25,7 +26,6 @@ from signalcanary.evaluate import (
     Silence,
     Verdict,
     evaluate,
-    shown_beside,
     silence_of,
 )
 from signalcanary.revisions import RevisionRef, canonical_hash
@@ -151,8 +151,8 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
         return _enter(look, state, phase, "RulesChanged", why)
     unfinished = state.canary.version if state.canary and state.phase in GUARDED else None
     state = replace(_without_canary(state), canary=target, rejected=None, rules=rules)
-    symbols = ", ".join(look.spec.symbols.canary)
-    why = f"rolling out {target.version} (revision {target.name}) on {symbols}"
+    why = f"rolling out {target.version} (revision {target.name}) on "
+    why += explain.names(look.spec.symbols.canary)
     why += f", in place of {unfinished}, which had not ended" if unfinished else ""
     return _enter(look, state, Phase.PENDING, "RolloutStarted", why)
 
@@ -220,11 +220,7 @@ def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
         if judgement.verdict is not Verdict.BREACHED or timer is None:
             continue
         if timer.elapsed(look.now) >= condition.for_:
-            assert judgement.value is not None  # else it would not be breached
-            value = shown_beside(judgement.value, condition.threshold)
-            why = f"{condition.describe()} on {judgement.symbol}: it is {value}"
-            if condition.for_:
-                why += f", breached for {_whole_seconds(timer.elapsed(look.now))}"
+            why = explain.breach(judgement, timer.elapsed(look.now))
             return _roll_back(look, state, "ConditionBreached", why)
     if look.spec.evaluation.on_no_data is OnNoData.HOLD:
         return state
@@ -234,12 +230,14 @@ def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
         if timer is None or timer.blind_since is not None:
             continue
         if timer.elapsed(look.now) >= look.spec.evaluation.no_data_after:
-            held = _whole_seconds(timer.elapsed(look.now))
+            held = timer.elapsed(look.now)
             if state.phase is Phase.PENDING:
                 problem = look.seen.track(Track.CANARY, state.canary).problem
-                why = f"its pods were not ready for {held}" + (f": {problem}" if problem else "")
-                return _roll_back(look, state, "CanaryNotRunning", why)
-            why = f"no fresh data of {symbol} for {held}, while the metrics source answered"
+                return _roll_back(look, state, "CanaryNotRunning", explain.pods(held, problem))
+            metrics = look.seen.metrics
+            why = explain.silence(
+                symbol, held, metrics.heartbeats.get(symbol), symbol in metrics.stable_heartbeats
+            )
             return _roll_back(look, state, "CanarySilent", why)
     return state
 
@@ -252,10 +250,10 @@ def _roll_back_if_overdue(look: _Look, state: RolloutState, due: datetime) -> Ro
     if not is_overdue or look.seen.metrics.failure is not None:
         return state
     doubts = [j for j in look.judgements if j.verdict is not Verdict.OK]
-    why = f"not judged good {format_duration(rules.deadline)} after it was due"
-    return _roll_back(
-        look, state, "DeadlineExceeded", why + "".join(f": {j.message}" for j in doubts[:1])
-    )
+    is_last = state.stage == look.spec.stages[-1].name
+    then = "the promotion" if is_last else "the next stage"
+    why = explain.deadline(rules.deadline, doubts, then)
+    return _roll_back(look, state, "DeadlineExceeded", why)
 
 
 def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
@@ -315,7 +313,12 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
         return _roll_back_if_overdue(
             look, state, clock.started_at + look.spec.stages[index].duration
         )
-    why = f"every stage passed; starting {_canary(state).version} on the full symbol set"
+    stages = look.spec.stages
+    together = format_duration(sum((stage.duration for stage in stages), timedelta(0)))
+    why = (
+        f"every stage passed ({len(stages)}, {together} observed); starting "
+        f"{_canary(state).version} on the full symbol set; {explain.evidence(look.judgements)}"
+    )
     return _enter(look, state, Phase.PROMOTING, "StagesPassed", why)
 
 
@@ -325,6 +328,7 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
     promoted = _canary(state)
     state = replace(_without_canary(state), stable=promoted)
     why = f"{promoted.version} is promoted and serves the full symbol set"
+    why += f"; {explain.evidence(look.judgements)}"
     return _enter(look, state, Phase.SUCCEEDED, "Promoted", why)
 
 
@@ -420,7 +424,3 @@ def _is(revision: RevisionRef | None, other: RevisionRef | str) -> bool:
 
 def _without_canary(state: RolloutState) -> RolloutState:
     return replace(state, canary=None, rules=None, stage=None, stage_clock=None, timers={})
-
-
-def _whole_seconds(value: timedelta) -> str:
-    return format_duration(timedelta(seconds=int(value.total_seconds())))

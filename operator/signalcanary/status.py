@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from signalcanary import explain
 from signalcanary.api import OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -259,7 +260,9 @@ def _summarise(judgement: Judgement, state: RolloutState, now: datetime) -> str:
     value = "no value" if judgement.value is None else f"{judgement.value:.4g}"
     surely = " surely" if judgement.bound else ""
     if judgement.bound:
-        low, high = judgement.bound.whole_lower, judgement.bound.whole_upper
+        bound, is_now = judgement.bound, judgement.verdict is Verdict.BREACHED
+        low = bound.lower if is_now else bound.whole_lower
+        high = bound.upper if is_now else bound.whole_upper
         value += f" ({shown_end(low)} to {shown_end(high)})"
     line = (
         f"{judgement.symbol}: {condition.metric} {value}, rolls back if{surely} "
@@ -318,8 +321,8 @@ def _message(
     ]
     if silent:
         return (
-            f"holding: {', '.join(silent)} silent on the stable track too, so it is the feed or "
-            "the market, not the canary"
+            f"holding: {explain.names(silent)} silent on the stable track too, so it is the feed "
+            "or the market, not the canary"
         )
     unknown = [j for j in judgements if not j.verdict.is_judged]
     if unknown and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):

@@ -52,7 +52,7 @@ def test_stages_pass_without_proof_but_nothing_is_promoted_without_it(progressin
     assert (sim.phase, sim.state.stage) == (Phase.PROGRESSING, "canary")
     assert sim.last is not None
     assert [j.verdict for j in sim.last.judgements] == [Verdict.UNPROVEN]
-    assert "0.5 to 0.6 with 0.95 confidence" in sim.status["message"]
+    assert "0.5 to 0.6 with 95 % confidence" in sim.status["message"]
     sim.world.bounds = {AUC: GOOD}
     assert sim.run_until(Phase.SUCCEEDED) <= MINUTE
 

@@ -160,11 +160,11 @@ def test_a_share_smaller_than_any_level_takes_the_strictest() -> None:
 def test_the_message_says_what_is_known_and_how_surely() -> None:
     breached = judge(BELOW, 0.50, Bound(0.005, 0.46, 0.5432, 0.47, 0.56), rate=0.005)
     assert breached.message == (
-        f"{AUC} on S0USDT is 0.5, at most 0.5432 with 0.995 confidence (< 0.55)"
+        f"{AUC} on S0USDT is 0.5, at most 0.5432 with 99.5 % confidence (< 0.55)"
     )
     open_still = judge(BELOW, 0.56, Bound(0.05))
     assert open_still.message.endswith(
-        "the evidence says ? to ? with 0.95 confidence (< 0.55 is open)"
+        "the evidence says ? to ? with 95 % confidence (< 0.55 is open)"
     )
 
 

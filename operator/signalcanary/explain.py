@@ -1,0 +1,111 @@
+"""Why a rollout was decided as it was, in the words of its Events and its history.
+
+For the person who is woken by it: which metric on which symbol, its value, how sure that is and
+on how many rows, the threshold, for how long, and what would have changed it. Each fits into an
+Event (1,024 characters). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from signalcanary.contract import format_duration, shown
+from signalcanary.evaluate import Judgement, percent, shown_beside
+
+MOST_TOLD = 3
+
+
+MOST_NAMED = 8
+
+
+def names(symbols: Sequence[str]) -> str:
+    """Symbols in a sentence; of very many only the first."""
+    more = len(symbols) - MOST_NAMED
+    return ", ".join(symbols[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def breach(judgement: Judgement, held: timedelta) -> str:
+    """Why a breach rolled back, and what would have kept the canary."""
+    condition, bound, value = judgement.condition, judgement.bound, judgement.value
+    assert value is not None  # else it would not be breached
+    threshold, is_above = condition.threshold, condition.sign == ">"
+    text = f"{condition.describe()} on {judgement.symbol}: "
+    text += f"it is {shown_beside(value, threshold)}"
+    if bound:
+        edge = shown_beside(bound.lower if is_above else bound.upper, threshold)
+        word = "at least" if is_above else "at most"
+        text += f", {word} {edge} with {percent(bound.level)} confidence"
+        kept = f"evidence that leaves {shown(threshold)} open"
+    else:
+        text += ", judged literally"
+        kept = f"a value of {'at most' if is_above else 'at least'} {shown(threshold)}"
+    text += _rows(judgement)
+    if condition.for_:
+        text += f", breached for {_whole_seconds(held)}"
+        kept += f" at one look of these {format_duration(condition.for_)}"
+    return f"{text}; {kept} would have kept it"
+
+
+def silence(symbol: str, held: timedelta, last: datetime | None, control: bool) -> str:
+    """Why a silence rolled back.
+
+    Args:
+        last: the last fresh data that was heard of; None if none was.
+        control: whether the stable track heard the symbol meanwhile.
+    """
+    heard = f"last at {last.astimezone(UTC):%H:%M:%S} UTC" if last else "none since it started"
+    others = "the metrics source answered" + (" and the stable track heard it" if control else "")
+    return (
+        f"no fresh data of {symbol} for {_whole_seconds(held)} ({heard}), while {others}; any "
+        "in that time would have kept it"
+    )
+
+
+MOST_OF_A_PROBLEM = 600
+"""Characters of what the kubelet says."""
+
+
+def pods(held: timedelta, problem: str | None) -> str:
+    """Why a canary that never ran was rolled back."""
+    told = f": {problem[:MOST_OF_A_PROBLEM]}" if problem else ""
+    return f"its pods were not ready for {_whole_seconds(held)}{told}"
+
+
+def deadline(limit: timedelta, judgements: Sequence[Judgement], then: str) -> str:
+    """Why a canary that is neither good nor bad was rolled back."""
+    told = "; ".join(j.message + _rows(j) for j in judgements[:MOST_TOLD])
+    return (
+        f"not judged good {format_duration(limit)} after it was due"
+        + (f": {told}" if told else "")
+        + _more(len(judgements))
+        + f"; every condition Ok at one look before that would have led to {then}"
+    )
+
+
+def evidence(judgements: Sequence[Judgement]) -> str:
+    """What a promotion rests on: the judgements that were the closest."""
+    closest = sorted(judgements, key=_room)[:MOST_TOLD]
+    told = "; ".join(j.message + _rows(j) for j in closest)
+    return f"every condition is Ok on every canary symbol, closest to its bound: {told}"
+
+
+def _room(judgement: Judgement) -> float:
+    """How far the worst that may be true is from the bound, relative to the bound."""
+    condition, bound = judgement.condition, judgement.bound
+    worst = judgement.value or 0.0
+    if bound:
+        worst = bound.whole_upper if condition.sign == ">" else bound.whole_lower
+    return abs(worst - condition.threshold) / (abs(condition.threshold) or 1.0)
+
+
+def _rows(judgement: Judgement) -> str:
+    return "" if judgement.samples is None else f", {judgement.samples} rows"
+
+
+def _more(count: int) -> str:
+    return f"; and {count - MOST_TOLD} more" if count > MOST_TOLD else ""
+
+
+def _whole_seconds(value: timedelta) -> str:
+    return format_duration(timedelta(seconds=int(value.total_seconds())))
