@@ -8,25 +8,22 @@ since the live signal had it no earlier.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from math import nan
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import Any, Final
 
 from signalcanary.contract import SignalConfig
 from signalcanary_workloads.harvest.columns import CODES, NULL_INT, Columns
 from signalcanary_workloads.harvest.cvd import CvdScore
 from signalcanary_workloads.harvest.features import Grid
 from signalcanary_workloads.harvest.histogram import Histogram
+from signalcanary_workloads.harvest.quality import CvdQuality, QualityWindow
 from signalcanary_workloads.harvest.sequence import Arrival, Hole, TradeSequencer
 from signalcanary_workloads.harvest.sides import SideAgreement
 from signalcanary_workloads.harvest.wire import BOOK_STREAM, BookTicker
 from signalcanary_workloads.store import HARVESTED, Gap, Kind, Quality
 
 STATE_VERSION: Final = 1
-QUALITY_WINDOW_MS: Final = 300_000
 ABS_Z_BOUNDS: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 _SRC: Final = CODES["src"]
 _REGIME: Final = CODES["regime"]
@@ -47,18 +44,6 @@ class Cut:
     def nbytes(self) -> int:
         """Memory that its rows take."""
         return sum(columns.nbytes for columns in self.columns.values())
-
-
-class CvdQuality(NamedTuple):
-    """The volume delta's health over 300 s of event time (seed 001). NaN: no data."""
-
-    scale_median: float
-    floor_hit_ratio: float
-    abs_z_p95: float
-    tail2_ratio: float
-    tail3_ratio: float
-    samples: int
-    """Trades with a score."""
 
 
 @dataclass
@@ -116,7 +101,8 @@ class SymbolPipeline:
         self._book_away_since: int | None = None
         self._book_reason = "reconnect" if resume is None else "restart"
         self._gaps: list[Gap] = []
-        self._recent: deque[tuple[int, float, bool, float]] = deque()
+        self._quality = QualityWindow()
+        self._trade_ms = 0
         self._columns = _empty_columns()
 
     @property
@@ -245,13 +231,11 @@ class SymbolPipeline:
         row = self._cvd.add(trade)
         self._columns[Kind.CVD].append((trade.trade_id, trade.ts, self._ingest, *row))
         self._grid.on_trade(trade.ts)
-        recent, abs_z = self._recent, abs(row.z_cvd)
+        self._trade_ms = trade.ts
+        abs_z = abs(row.z_cvd)
         if abs_z == abs_z:
             self.abs_z.observe(abs_z)
-        recent.append((trade.ts, row.scale, row.floor_hit, abs_z))
-        oldest = trade.ts - QUALITY_WINDOW_MS
-        while recent[0][0] <= oldest:
-            recent.popleft()
+            self._quality.add(trade.ts, row.scale, row.floor_hit, abs_z)
 
     def _note_gap(self, gap: Gap) -> None:
         self._gaps.append(gap)
@@ -260,22 +244,7 @@ class SymbolPipeline:
 
     def cvd_quality(self) -> CvdQuality:
         """Computed on demand: a scrape is rare, a trade is not."""
-        oldest = self._event_ms() - QUALITY_WINDOW_MS
-        values = np.array(
-            [(s, hit, z) for ts, s, hit, z in self._recent if ts > oldest and z == z],
-            dtype=np.float64,
-        )
-        if not len(values):
-            return CvdQuality(nan, nan, nan, nan, nan, 0)
-        scale, floor_hit, abs_z = values.T
-        return CvdQuality(
-            float(np.median(scale)),
-            float(np.mean(floor_hit)),
-            float(np.quantile(abs_z, 0.95)),
-            float(np.mean(abs_z > 2)),
-            float(np.mean(abs_z > 3)),
-            len(values),
-        )
+        return self._quality.evaluate(self._event_ms())
 
     def side_agreement(self) -> float | None:
         """Share of trades on the side of the quote that their flag says, over 300 s."""
@@ -284,7 +253,7 @@ class SymbolPipeline:
 
     def _event_ms(self) -> int:
         """The newest event time of either stream; 0 before the first."""
-        return max(self._grid.max_ts or 0, self._recent[-1][0] if self._recent else 0)
+        return max(self._grid.max_ts or 0, self._trade_ms)
 
     def cut(self) -> Cut | None:
         """Take out all rows, with the state to go on from behind them; `None` without any."""

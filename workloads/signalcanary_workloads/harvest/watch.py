@@ -12,7 +12,8 @@ from typing import Final
 
 from signalcanary_workloads.harvest.clock import ClockWatch, OffsetEstimate
 from signalcanary_workloads.harvest.feed import Feed, Group
-from signalcanary_workloads.harvest.pipeline import QUALITY_WINDOW_MS, SymbolPipeline
+from signalcanary_workloads.harvest.pipeline import SymbolPipeline
+from signalcanary_workloads.harvest.quality import QUALITY_WINDOW_MS
 from signalcanary_workloads.harvest.settings import Settings
 from signalcanary_workloads.harvest.silence import SilenceWatch
 
