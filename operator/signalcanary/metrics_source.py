@@ -60,11 +60,17 @@ class BadResponse(MetricsSourceError):
 
 @dataclass(frozen=True)
 class Target:
-    """The canary track of one SignalCanary at one revision, and the metrics asked of it."""
+    """The canary track of one SignalCanary at one revision, and the metrics asked of it.
+
+    Attributes:
+        horizon: of the label that it is judged at, as the series' label has it; figures of
+            other horizons are for people.
+    """
 
     namespace: str
     name: str
     revision: str
+    horizon: str
     metrics: frozenset[str]
 
 
@@ -111,7 +117,7 @@ def failed(targets: Iterable[Target], error: MetricsSourceError) -> dict[Target,
 
 
 def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target, MetricsSeen]:
-    """Give each target the series of its own canary track and revision."""
+    """Give each target the series of its own canary track, revision and horizon."""
     by_owner = {(t.namespace, t.name, t.revision): t for t in targets}
     values: dict[Target, dict[tuple[str, str], list[float]]] = {t: {} for t in targets}
     evidence: dict[Target, dict[tuple[str, str, str], float]] = {t: {} for t in targets}
@@ -136,6 +142,9 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
         )
         symbol = labels.get(MetricLabel.SYMBOL)
         if target is None or symbol is None or labels.get(MetricLabel.TRACK) != Track.CANARY:
+            continue
+        # What has no horizon, as all of harvest's, does not depend on it.
+        if labels.get(MetricLabel.HORIZON, target.horizon) != target.horizon:
             continue
         if item.metric in target.metrics:
             values[target].setdefault((item.metric, symbol), []).append(item.value)

@@ -21,7 +21,7 @@ from signalcanary.api import (
     SignalCanarySpec,
     Storage,
 )
-from signalcanary.contract import METRICS_PORT, Component, Track, WorkloadConfig
+from signalcanary.contract import METRICS_PORT, Component, Control, Track, WorkloadConfig
 from signalcanary.lifecycle import build_gate
 from signalcanary.revisions import Revision, RevisionRef, canonical_hash
 from signalcanary.rollout import (
@@ -135,6 +135,7 @@ def build_resources(
             revision,
             symbols,
             _DATA_PATH if storage.bucket is None else storage.bucket.url.rstrip("/"),
+            find_control(track_plan.track, state, revisions),
         ).model_copy(
             update={
                 "compaction_interval": storage.compaction_interval,
@@ -162,6 +163,7 @@ def build_workload_config(
     revision: Revision,
     symbols: Sequence[str],
     data_root: str,
+    control: Control | None = None,
 ) -> WorkloadConfig:
     """The file that the pods of a track are started with.
 
@@ -183,7 +185,22 @@ def build_workload_config(
         data_path=f"{data_root}/{owner.namespace}/{owner.name}/{track.value}/"
         f"{ref.name}-{ref.attempt}-{owner.uid[:8]}",
         commit_interval=revision.commit_interval,
+        control=control,
     )
+
+
+def find_control(
+    track: Track, state: RolloutState, revisions: Mapping[str, Revision]
+) -> Control | None:
+    """What a track's rows are scored by as well: the stable configuration, for the canary.
+
+    It is in the pods' file, and so in the file's hash, but in no revision: what is compared with
+    must not change what is compared. Another file would restart the pods; it never does, as the
+    stable revision changes by a promotion alone, which is the end of the canary's track.
+    """
+    if track is not Track.CANARY or state.stable is None:
+        return None
+    return Control(revision=state.stable.name, signal=revisions[state.stable.name].signal)
 
 
 def stateful_set_name(owner_name: str, track: Track, revision: str, component: Component) -> str:

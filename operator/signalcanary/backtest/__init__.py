@@ -59,7 +59,8 @@ def run(spec: SignalCanarySpec | Mapping[str, Any], frame: Any) -> Replay:
 def target_of(spec: SignalCanarySpec, namespace: str, name: str) -> Target:
     """What a metrics source is asked for this canary."""
     metrics = frozenset(c.metric for c in spec.rollback.conditions)
-    return Target(namespace, name, _refer(spec).name, metrics)
+    horizon = format_duration(spec.signal.label.horizon)
+    return Target(namespace, name, _refer(spec).name, horizon, metrics)
 
 
 def replay_recording(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from signalcanary.contract import MetricLabel, Track
@@ -136,7 +136,7 @@ def find_canary(
     times = [t.times for t in of_canary if t.label(MetricLabel.TRACK) == Track.CANARY]
     others = [name for name in _revisions(own, Track.STABLE) if name != revision]
     return Recorded(
-        target=Target(target.namespace, target.name, revision, target.metrics),
+        target=replace(target, revision=revision),
         stable=others[0] if others else None,
         first=_time(min(t[0] for t in times)),
         last=_time(max(t[-1] for t in times)),

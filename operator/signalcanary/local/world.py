@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
-from signalcanary.contract import Component, Track, WorkloadConfig
+from signalcanary.contract import Component, Track, WorkloadConfig, format_duration
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.lifecycle import build_gate, decide
 from signalcanary.local.probe import Probe
 from signalcanary.local.process import Notice, Process, ProcessSeen, Supervised, stop_all
 from signalcanary.metrics_source import Series, Target, assemble, series_names
-from signalcanary.resources import Owner, build_workload_config, stateful_set_name
+from signalcanary.resources import Owner, build_workload_config, find_control, stateful_set_name
 from signalcanary.revisions import Revision, build_revision, refer_to
 from signalcanary.rollout import (
     GUARDED,
@@ -267,7 +267,8 @@ class LocalRollout:
         ]
         pages = await asyncio.gather(*(self.host.probe.scrape(url) for url in urls))
         metrics = frozenset(condition.metric for condition in spec.rollback.conditions)
-        target = Target(self.namespace, self.name, state.canary.name, metrics)
+        horizon = format_duration(spec.signal.label.horizon)
+        target = Target(self.namespace, self.name, state.canary.name, horizon, metrics)
         asked = set(series_names([target]))
         series: list[Series] = [one for page in pages for one in page if one.metric in asked]
         return assemble([target], series)[target]
@@ -336,7 +337,13 @@ class LocalRollout:
             on_canary = track is Track.CANARY
             symbols = self._spec.symbols.canary if on_canary else revision.symbols
             config: WorkloadConfig = build_workload_config(
-                owner, track, ref, revision, symbols, str(self.host.folder)
+                owner,
+                track,
+                ref,
+                revision,
+                symbols,
+                str(self.host.folder),
+                find_control(track, state, self._revisions),
             )
             text = json.dumps(config.to_wire(), indent=2, sort_keys=True)
             path = self.host.folder / "config" / f"{track.value}-{ref.name}-{ref.attempt}.json"

@@ -118,6 +118,7 @@ class World:
                 "track": config.track.value,
                 "revision": config.revision,
                 "symbol": symbol,
+                "horizon": "10s",
             }
             metric = "slice_auc_active_period"
             at = self.now.timestamp()

@@ -197,3 +197,20 @@ async def test_the_gate_is_written_before_the_processes_change(world: World) -> 
     assert holders().stable == Holder(revision=stable.name, attempt=stable.attempt)
     assert holders().stable != first
     await rollout.close()
+
+
+async def test_a_canary_is_given_the_stable_configuration_to_be_compared_with(
+    world: World,
+) -> None:
+    rollout = world.rollout()
+    await promote(world, rollout, "v1")
+    assert all(p.config.control is None for p in world.processes)
+    rollout.apply(build_spec("v2", ofi=0.9))
+    await look_until(world, rollout, Phase.WARMING)
+    controls = {p.config.track.value: p.config.control for p in world.running}
+    stable = build_spec("v1")
+    assert controls["stable"] is None
+    assert controls["canary"] is not None
+    assert controls["canary"].signal == stable.signal
+    (revision,) = {p.config.revision for p in world.running if p.config.track.value == "stable"}
+    assert controls["canary"].revision == revision

@@ -170,7 +170,7 @@ def test_the_message_says_what_is_known_and_how_surely() -> None:
 
 # --------------------------------------------------------------------------- reading
 
-TARGET = Target("ns", "demo", "0123abcd", frozenset({AUC}))
+TARGET = Target("ns", "demo", "0123abcd", "10s", frozenset({AUC}))
 LABELS = {
     "namespace": "ns",
     "signalcanary": "demo",

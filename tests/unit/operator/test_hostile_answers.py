@@ -38,7 +38,7 @@ SPEC = SignalCanarySpec.model_validate(
     }
 )
 REVISION = refer_to(build_revision(SPEC, "img:1"), 1)
-TARGET = Target("ns", "demo", REVISION.name, frozenset({ECE}))
+TARGET = Target("ns", "demo", REVISION.name, "10s", frozenset({ECE}))
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LABELS = {
     "namespace": "ns",
@@ -46,6 +46,7 @@ LABELS = {
     "track": "canary",
     "revision": REVISION.name,
     "symbol": "BTCUSDT",
+    "horizon": "10s",
 }
 HEALTHY, BAD = 0.05, 0.25
 SHORT = timedelta(milliseconds=300)
@@ -332,15 +333,18 @@ CASES: dict[str, Case] = {
     "a value as only Python reads it": ill(valued("0_0.05")),
     "a value that is null": ill(valued(None)),
     "the same series twice": no_data(as_is(lambda v: ok([*v, *v]), ECE), "Ambiguous"),
-    "two horizons of one value": no_data(
+    "a value at other horizons alone": unknown(
         as_is(
-            lambda v: ok([s | {"metric": s["metric"] | {"horizon": h}} for s in v for h in "12"]),
+            lambda v: ok(
+                [s | {"metric": s["metric"] | {"horizon": h}} for s in v for h in ("1m", "5m")]
+            ),
             ECE,
         ),
-        "Ambiguous",
+        "NoValue",
     ),
     # Whose it is.
     "a pod of another revision": no_data(labelled(revision="deadbeef"), "Absent", silent=True),
+    "a pod at another horizon": no_data(labelled(horizon="1m"), "Absent", silent=True),
     "a pod of the stable track": no_data(labelled(track="stable"), "Absent", silent=True),
     "a pod of another namespace": no_data(labelled(namespace="other"), "Absent", silent=True),
     "a pod of another SignalCanary": no_data(labelled(signalcanary="other"), "Absent", silent=True),
@@ -541,7 +545,8 @@ async def test_a_query_names_its_parameters_as_prometheus_reads_them() -> None:
 
 
 async def test_all_canaries_are_read_with_one_query_a_metric() -> None:
-    targets = [Target("ns", f"demo-{n}", "01234567", frozenset({"platt_ece"})) for n in range(200)]
+    metrics = frozenset({"platt_ece"})
+    targets = [Target("ns", f"demo-{n}", "01234567", "10s", metrics) for n in range(200)]
     async with listening(FakePrometheus()) as fake:
         source = Prometheus(fake.url)
         seen = await source.fetch(targets)

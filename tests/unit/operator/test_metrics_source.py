@@ -37,7 +37,7 @@ SPEC = SignalCanarySpec.model_validate(
     }
 )
 REVISION = refer_to(build_revision(SPEC, "img:1"), 1)
-TARGET = Target("ns", "demo", REVISION.name, frozenset({"platt_ece"}))
+TARGET = Target("ns", "demo", REVISION.name, "10s", frozenset({"platt_ece"}))
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 UNIX = NOW.timestamp()
 LABELS = {
@@ -46,6 +46,7 @@ LABELS = {
     "track": "canary",
     "revision": REVISION.name,
     "symbol": "BTCUSDT",
+    "horizon": "10s",
 }
 
 
@@ -88,6 +89,11 @@ def test_a_value_with_its_evidence_is_judged() -> None:
     assert seen.revision == REVISION.name
 
 
+def test_the_stable_tracks_heartbeat_counts_whatever_its_horizon() -> None:
+    seen = seen_of(series(HEARTBEAT, UNIX, track="stable", revision="deadbeef", horizon="1m"))
+    assert seen.stable_heartbeats == {"BTCUSDT": NOW}
+
+
 @pytest.mark.parametrize(
     "labels",
     [
@@ -96,6 +102,8 @@ def test_a_value_with_its_evidence_is_judged() -> None:
         pytest.param({"signalcanary": "other"}, id="another SignalCanary"),
         pytest.param({"track": "stable"}, id="the stable track"),
         pytest.param({"symbol": "ETHUSDT"}, id="another symbol"),
+        pytest.param({"horizon": "1m"}, id="another horizon"),
+        pytest.param({"horizon": "10000ms"}, id="the horizon in other words"),
     ],
 )
 def test_what_is_of_something_else_is_not_judged(labels: dict[str, str]) -> None:
@@ -112,7 +120,12 @@ def test_what_is_of_something_else_is_not_judged(labels: dict[str, str]) -> None
     assert (both.reason, both.value) == ("WithinThreshold", 0.05)
 
 
-@pytest.mark.parametrize("label", LABELS)
+def test_a_series_without_a_horizon_depends_on_none() -> None:
+    got = judged(series(drop=("horizon",)), evidence(EVIDENCE_TIMESTAMP, UNIX))
+    assert got.reason == "WithinThreshold"
+
+
+@pytest.mark.parametrize("label", sorted(LABELS.keys() - {"horizon"}))
 def test_a_series_that_lacks_a_label_is_dropped(label: str) -> None:
     assert judged(series(drop=(label,)), evidence(EVIDENCE_TIMESTAMP, UNIX)).reason == "NoValue"
 

@@ -55,6 +55,17 @@ def build(
     return build_resources(owner, spec, state, REVISIONS, settings)
 
 
+def config_of(track: str, state: RolloutState = BOTH, **revisions: Revision) -> WorkloadConfig:
+    """The one file that the pods of a track are started with."""
+    manifests = build_resources(OWNER, SPEC, state, REVISIONS | revisions, SETTINGS)
+    (text,) = [
+        m["data"]["config.json"]
+        for m in manifests
+        if m["kind"] == "ConfigMap" and m["metadata"]["labels"].get(LABEL_TRACK) == track
+    ]
+    return WorkloadConfig.model_validate(json.loads(text))
+
+
 def of_kind(kind: str, manifests: list[Manifest]) -> list[Manifest]:
     return [m for m in manifests if m["kind"] == kind]
 
@@ -386,3 +397,41 @@ def test_every_object_carries_a_hash_of_what_was_declared() -> None:
             != new["metadata"]["annotations"][APPLIED_HASH]
         )
         assert changed is (old["kind"] == "StatefulSet")
+
+
+def test_the_canary_is_scored_against_the_stable_configuration() -> None:
+    control = config_of("canary").control
+    assert control is not None
+    assert (control.revision, control.signal) == (STABLE.name, OLD.signal)
+    assert config_of("stable").control is None
+
+
+def test_a_first_rollout_has_nothing_to_be_compared_with() -> None:
+    first = RolloutState(phase=Phase.PROGRESSING, canary=CANARY)
+    assert config_of("canary", first).control is None
+
+
+def test_what_the_canary_is_compared_with_changes_no_name_and_no_fingerprint() -> None:
+    other = build_revision(spec_of(version="v0", signal={"label": {"horizon": "1m"}}), "img:1")
+    ref = refer_to(other, 1)
+    one, two = (
+        config_of("canary", replace(BOTH, stable=stable), **{ref.name: other})
+        for stable in (STABLE, ref)
+    )
+    assert one.control != two.control
+    assert one.model_copy(update={"control": None}) == two.model_copy(update={"control": None})
+
+
+def test_a_canarys_file_is_the_same_for_as_long_as_it_is_judged() -> None:
+    """Another file would restart its pods."""
+    phases = (Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING)
+    files = [
+        {
+            m["metadata"]["name"]
+            for m in of_kind("ConfigMap", build(replace(BOTH, phase=phase)))
+            if m["metadata"]["labels"].get(LABEL_TRACK) == "canary"
+        }
+        for phase in phases
+    ]
+    assert all(len(names) == 1 for names in files)
+    assert len(set.union(*files)) == 1

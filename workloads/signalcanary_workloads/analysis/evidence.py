@@ -115,8 +115,8 @@ def choose_block_ms(of_row: Floats, ts_ms: Ints, horizon_ms: int) -> int:
         if (blocks.freedom + 1.0) / 2.0 < 2.0 * MIN_BLOCKS:
             return block_ms
         sums = blocks.sums - blocks.sums.mean()
-        spread = float(sums @ sums)
-        correlation = float(sums[1:] @ sums[:-1]) / spread if spread else 0.0
+        spread = float(np.sum(sums**2))
+        correlation = float(np.sum(sums[1:] * sums[:-1])) / spread if spread else 0.0
         if correlation * math.sqrt(sums.size) < _NORMAL.inv_cdf(LEVEL):
             return block_ms
         block_ms *= 2
@@ -163,8 +163,8 @@ def standard_error(
     # As many blocks of unequal size say less; a window rarely begins at the start of a block.
     if blocks.freedom + 1.0 < min_blocks - 0.5:
         return None
-    spread = float(blocks.sums @ blocks.sums) * (blocks.freedom + 1.0) / blocks.freedom
-    independent = float(influence.of_row @ influence.of_row)
+    spread = float(np.sum(blocks.sums**2)) * (blocks.freedom + 1.0) / blocks.freedom
+    independent = float(np.sum(influence.of_row**2))
     effective = samples * independent / spread if spread > independent else float(samples)
     return StandardError(math.sqrt(spread) / samples, blocks.freedom, effective)
 
