@@ -65,13 +65,21 @@ def spec(kubectl: Kubectl, version: str, *, ofi: float = 0.7) -> Spec:
         "evaluation": {"interval": "3s", "staleAfter": "15s", "noDataAfter": "60s"},
         "rollback": {
             "conditions": [
-                {"metric": "platt_ece", "above": 0.1, "for": "6s", "minSamples": 1000},
+                # Literal, as the report has them: within `for` and two looks of the first breach.
+                {
+                    "metric": "platt_ece",
+                    "above": 0.1,
+                    "for": "6s",
+                    "minSamples": 1000,
+                    "mode": "literal",
+                },
                 {"metric": "merge_time_diff_ms_p99", "above": 60000, "for": "6s"},
                 {
                     "metric": "slice_auc_active_period",
                     "below": 0.55,
                     "for": "6s",
                     "minSamples": 200,
+                    "mode": "literal",
                 },
             ]
         },
