@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from benchmarks.process import cpu_seconds, module, peak_rss_mib
 from benchmarks.workloads.history import COMMIT_ROWS, History, simulate, write
-from benchmarks.workloads.recompute import recompute
+from benchmarks.workloads.recompute import Figures, recompute
 from benchmarks.workloads.setup import (
     BenchmarkError,
     free_port,
@@ -159,10 +159,11 @@ def _compare(stepping: Stepping, history: History) -> Step:
     features = _frame(history.features.slice(0, rows), ("ts", "mid", "z_ofi", "regime"))
     scores = _frame(history.scores.slice(0, trades), ("ts", "z_cvd"))
     config = EngineConfig.from_signal(SignalConfig())
-    took, figures = [], {}
+    took: list[float] = []
+    figures: Figures = {}
     for _ in range(REPEATS):
         begun = time.perf_counter()
-        figures = recompute(features, scores, config)
+        figures = recompute(features, scores, config)[config.horizon_ms]
         took.append((time.perf_counter() - begun) * 1000)
     evaluation = stepping.runner.state.evaluation
     assert evaluation is not None

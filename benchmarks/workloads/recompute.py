@@ -1,9 +1,9 @@
 """The peer of a step of the analysis: everything anew, with polars and scikit-learn.
 
-The same definitions by the plainest means that people use: an as-of join of all rows, labels
-by a self-join, scikit-learn's logistic regression and its metrics. It is spared what it can be:
-the rows are in memory already, and only the fits that serve the test window are made, not all
-since the beginning.
+The same definitions by the plainest means that people use: an as-of join of all rows, and for
+each horizon labels by a self-join, scikit-learn's logistic regression and its metrics. It is
+spared what it can be: the rows are in memory already, only the fits that serve the test window
+are made, not all since the beginning, and there are no bounds of confidence.
 """
 
 from __future__ import annotations
@@ -19,19 +19,28 @@ SESSIONS = ("tokyo_session", "london_session", "ny_session")
 ECE_BINS = 10
 
 
+Figures = dict[str, float]
+"""Of one horizon, by name. A slice with one class has NaN."""
+
+
 def recompute(
     features: pl.DataFrame, scores: pl.DataFrame, config: EngineConfig
-) -> dict[str, float]:
-    """The figures of the test window as of the last row; none while there is no prediction.
+) -> dict[int, Figures]:
+    """The figures of the test window as of the last row, by horizon (ms).
 
-    A slice with one class has NaN.
+    None of a horizon without a prediction yet.
 
     Args:
         features: ts, mid, z_ofi, regime; sorted by ts.
         scores: ts, z_cvd; sorted by ts.
     """
-    rows = _label(_fuse(_join(features, scores, config), config), config)
-    test = _predict(rows, config)
+    fused = _fuse(_join(features, scores, config), config)
+    horizons = (config.horizon_ms, *config.reported_ms)
+    return {horizon: _figures(_label(fused, horizon), config, horizon) for horizon in horizons}
+
+
+def _figures(rows: pl.DataFrame, config: EngineConfig, horizon_ms: int) -> Figures:
+    test = _predict(rows, config, horizon_ms)
     if test is None:
         return {}
     y, p, f = (test[name].to_numpy() for name in ("y", "p", "f"))
@@ -74,25 +83,25 @@ def _fuse(rows: pl.DataFrame, config: EngineConfig) -> pl.DataFrame:
     )
 
 
-def _label(rows: pl.DataFrame, config: EngineConfig) -> pl.DataFrame:
-    later = rows.select(ts=pl.col("ts") - config.horizon_ms, future=pl.col("mid"))
+def _label(rows: pl.DataFrame, horizon_ms: int) -> pl.DataFrame:
+    later = rows.select(ts=pl.col("ts") - horizon_ms, future=pl.col("mid"))
     labelled = rows.join(later, on="ts", how="left")
     move = pl.col("future") - pl.col("mid")
     return labelled.with_columns(y=pl.when(move != 0).then((move > 0).cast(pl.Int8)))
 
 
-def _predict(rows: pl.DataFrame, config: EngineConfig) -> pl.DataFrame | None:
+def _predict(rows: pl.DataFrame, config: EngineConfig, horizon_ms: int) -> pl.DataFrame | None:
     """The labelled rows of the test window, each with p by the fit that served it."""
     usable = rows.filter(pl.col("f").is_not_null())
-    first = int(usable["ts"][0]) + config.train_ms + config.horizon_ms
+    first = int(usable["ts"][0]) + config.train_ms + horizon_ms
     now = int(rows["ts"][-1])
-    end = now - config.horizon_ms
+    end = now - horizon_ms
     begin = end - config.test_ms
     labelled = usable.filter(pl.col("y").is_not_null())
     number = max(0, (begin - first) // config.refit_ms)
     parts = []
     while (fitted := first + number * config.refit_ms) < end:
-        until = fitted - config.horizon_ms
+        until = fitted - horizon_ms
         train = labelled.filter((pl.col("ts") > until - config.train_ms) & (pl.col("ts") <= until))
         model = LogisticRegression(C=np.inf).fit(train["f"].to_numpy()[:, None], train["y"])
         served = labelled.filter(
