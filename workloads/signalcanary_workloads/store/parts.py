@@ -58,7 +58,8 @@ def read_part(storage: Storage, part: Part, columns: Sequence[str] | None = None
     try:
         # From memory: given a path, pyarrow would add the folder names as columns.
         table = pq.ParquetFile(pa.BufferReader(data)).read(
-            columns=None if columns is None else list(columns)
+            columns=None if columns is None else list(columns),
+            use_threads=False,  # handing a small part to a pool costs more than reading it
         )
     except (pa.ArrowException, OSError) as exc:
         raise CorruptPart(f"{part.path}: {exc}") from exc
