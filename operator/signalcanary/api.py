@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model
 from pydantic.config import JsonDict
 
 from signalcanary.contract import (
+    CORE_METRICS,
     JUDGED_METRICS,
     METRICS_BY_NAME,
     SHORTEST_WINDOW,
@@ -211,6 +212,22 @@ class Mode(StrEnum):
     LITERAL = "literal"
 
 
+class Of(StrEnum):
+    """What a condition bounds."""
+
+    VALUE = "value"
+    DIFFERENCE = "difference"
+    RELATIVE = "relative"
+
+
+_COMPARABLE: Final = tuple(metric.name for metric in CORE_METRICS if metric.has_bounds)
+_NOT_COMPARABLE: Final = (
+    f"only {', '.join(_COMPARABLE)} are compared with stable: take of out, or write one of them"
+)
+_WORSE_WHEN_LOW: Final = "a lower AUC than stable's is worse: write below, for example below: -0.02"
+_WORSE_WHEN_HIGH: Final = "a higher value than stable's is worse: write above, for example 0.02"
+
+
 class Condition(Model):
     """A reason to roll back: a metric beyond a bound for some time, on any canary symbol."""
 
@@ -223,13 +240,23 @@ class Condition(Model):
                 ),
                 _rule(
                     "has(self.below) || !self.metric.startsWith('slice_auc_') || "
-                    "!has(self.above) || self.above >= 0.75",
+                    "self.of != 'value' || !has(self.above) || self.above >= 0.75",
                     _AUC_IS_GOOD_WHEN_HIGH,
                 ),
                 _rule(
                     "has(self.above) || self.metric.startsWith('slice_auc_') || "
                     "self.metric.endsWith('_samples')",
                     _BAD_WHEN_HIGH,
+                ),
+                _rule(
+                    "self.of == 'value' || "
+                    f"self.metric in [{', '.join(repr(name) for name in _COMPARABLE)}]",
+                    _NOT_COMPARABLE,
+                ),
+                _rule(
+                    "self.of == 'value' || has(self.below) || "
+                    "!self.metric.startsWith('slice_auc_')",
+                    _WORSE_WHEN_LOW,
                 ),
             ]
         }
@@ -246,6 +273,13 @@ class Condition(Model):
                 )
             ],
         },
+    )
+    of: Of = Field(
+        default=Of.VALUE,
+        description="What is bounded. value: the canary's. difference: the canary's − stable's, "
+        "both scored on the very same rows, so that what the market does to both cancels. "
+        "relative: that difference as a share of stable's. Without a stable revision there is "
+        "nothing to compare with, and the two are Ok.",
     )
     above: float | None = Field(
         default=None,
@@ -289,7 +323,14 @@ class Condition(Model):
             )
         if (self.above is None) == (self.below is None):
             raise ValueError(f"{self.metric}: write exactly one of above and below")
-        if self.metric.startswith("slice_auc_"):
+        if self.of is not Of.VALUE:
+            if self.metric not in _COMPARABLE:
+                raise ValueError(f"{self.metric}: {_NOT_COMPARABLE}")
+            if self.metric.startswith("slice_auc_") and self.below is None:
+                raise ValueError(f"{self.metric}: {_WORSE_WHEN_LOW}")
+            if not self.metric.startswith("slice_auc_") and self.above is None:
+                raise ValueError(f"{self.metric}: {_WORSE_WHEN_HIGH}")
+        elif self.metric.startswith("slice_auc_"):
             if self.above is not None and self.above < 0.75:
                 raise ValueError(f"{self.metric}: {_AUC_IS_GOOD_WHEN_HIGH}")
         elif self.below is not None and not self.metric.endswith("_samples"):
@@ -314,7 +355,7 @@ class Condition(Model):
     @property
     def key(self) -> str:
         """What names this condition in status, for example ``platt_ece>0.1``."""
-        return f"{self.metric}{self.sign}{shown(self.threshold)}"
+        return f"{self.metric}{_SUBJECTS[self.of]}{self.sign}{shown(self.threshold)}"
 
     def is_beyond(self, value: float) -> bool:
         return value > self.threshold if self.sign == ">" else value < self.threshold
@@ -326,7 +367,15 @@ class Condition(Model):
     def bound(self) -> str:
         """The bound in words, for example ``platt_ece > 0.1``."""
         suffix = _SUFFIXES.get(METRICS_BY_NAME[self.metric].unit, "")
-        return f"{self.metric} {self.sign} {shown(self.threshold)}{suffix}"
+        return f"{self.subject} {self.sign} {shown(self.threshold)}{suffix}"
+
+    @property
+    def subject(self) -> str:
+        """What is bounded, for example ``platt_ece − stable``."""
+        return self.metric + _SUBJECTS[self.of]
+
+
+_SUBJECTS: Final = {Of.VALUE: "", Of.DIFFERENCE: " − stable", Of.RELATIVE: " ÷ stable − 1"}
 
 
 def seed_conditions() -> tuple[Condition, ...]:
@@ -350,7 +399,7 @@ class Rollback(Model):
             "x-kubernetes-validations": [
                 _rule(
                     "self.all(x, self.exists_one(y, y.metric == x.metric && "
-                    "has(y.above) == has(x.above)))",
+                    "y.of == x.of && has(y.above) == has(x.above)))",
                     "a metric stands in two conditions with the same direction: keep one of them",
                 )
             ]
@@ -367,7 +416,7 @@ class Rollback(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        directions = tuple(f"{c.metric} {c.sign}" for c in self.conditions)
+        directions = tuple(f"{c.subject} {c.sign}" for c in self.conditions)
         if (twice := _first_repeated(directions)) is not None:
             raise ValueError(f"{twice}: two conditions of the same direction: keep one of them")
         return self

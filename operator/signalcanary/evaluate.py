@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from signalcanary.api import Condition, SignalCanarySpec
+from signalcanary.api import Condition, Of, SignalCanarySpec
 from signalcanary.contract import METRICS_BY_NAME, format_duration, shown
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -37,6 +37,16 @@ class Bound:
     upper: float = math.inf
     whole_lower: float = -math.inf
     whole_upper: float = math.inf
+
+    def scale(self, factor: float) -> Bound:
+        """The bound of so many times the value; `factor` is positive."""
+        return Bound(
+            self.level,
+            self.lower * factor,
+            self.upper * factor,
+            self.whole_lower * factor,
+            self.whole_upper * factor,
+        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ class MetricsSeen:
 
     Attributes:
         measurements: by (metric, symbol).
+        differences: the same of the canary's − stable's, on the same rows.
         heartbeats: by symbol, when analysis last took in new rows.
         warmup_ratio: by symbol, how far the calibration windows are filled (0–1).
         stable_heartbeats: the same of the stable track, the control: a symbol that is silent
@@ -79,6 +90,7 @@ class MetricsSeen:
     """
 
     measurements: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
+    differences: Mapping[tuple[str, str], Measurement] = field(default_factory=dict, kw_only=True)
     heartbeats: Mapping[str, datetime] = field(default_factory=dict)
     warmup_ratio: Mapping[str, float] = field(default_factory=dict)
     stable_heartbeats: Mapping[str, datetime] = field(default_factory=dict)
@@ -128,10 +140,16 @@ class Judgement:
     bound: Bound | None = None
 
 
-def evaluate(spec: SignalCanarySpec, seen: MetricsSeen, now: datetime) -> list[Judgement]:
-    """Judge every rollback condition on every canary symbol, in the order of the spec."""
+def evaluate(
+    spec: SignalCanarySpec, seen: MetricsSeen, now: datetime, *, has_stable: bool = False
+) -> list[Judgement]:
+    """Judge every rollback condition on every canary symbol, in the order of the spec.
+
+    Args:
+        has_stable: whether there is a stable revision to compare the canary with.
+    """
     return [
-        _judge(spec, condition, symbol, seen, now)
+        _judge(spec, condition, symbol, seen, now, has_stable)
         for symbol in spec.symbols.canary
         for condition in spec.rollback.conditions
     ]
@@ -164,17 +182,24 @@ def silence_of(symbol: str, spec: SignalCanarySpec, seen: MetricsSeen, now: date
 
 
 def _judge(
-    spec: SignalCanarySpec, condition: Condition, symbol: str, seen: MetricsSeen, now: datetime
+    spec: SignalCanarySpec,
+    condition: Condition,
+    symbol: str,
+    seen: MetricsSeen,
+    now: datetime,
+    has_stable: bool,
 ) -> Judgement:
     def say(verdict: Verdict, reason: str, message: str, value: float | None = None) -> Judgement:
         return Judgement(condition, symbol, verdict, reason, message, value, samples)
 
-    metric = condition.metric
-    measurement = seen.measurements.get((metric, symbol), Measurement())
+    metric = condition.subject
+    measurement = _measure(condition, symbol, seen)
     samples = measurement.samples
 
     if seen.failure is not None:
         return say(Verdict.ERROR, seen.failure.reason, seen.failure.message)
+    if condition.of is not Of.VALUE and not has_stable:
+        return say(Verdict.OK, "NoStable", f"{metric} on {symbol}: there is no stable revision yet")
     if measurement.evaluated_at is None:
         return say(Verdict.NO_DATA, "Absent", f"no {metric} of this revision on {symbol}")
     age = now - measurement.evaluated_at
@@ -207,10 +232,8 @@ def _judge(
     (value,) = measurement.values
     if not math.isfinite(value):
         return say(Verdict.NO_DATA, "NotFinite", f"{metric} on {symbol} is {value}")
-    definition = METRICS_BY_NAME[metric]
-    if value < definition.minimum or (
-        definition.maximum is not None and value > definition.maximum
-    ):
+    lowest, highest = _limits(condition)
+    if not lowest <= value <= highest:
         return say(
             Verdict.NO_DATA, "OutOfRange", f"{metric} on {symbol} is {value:g}, which cannot be"
         )
@@ -231,7 +254,8 @@ def _judge(
             value,
         )
     if evidence is not None:
-        return _judge_evidence(condition, symbol, value, samples, evidence)
+        judgement = _judge_evidence(condition, symbol, value, samples, evidence)
+        return _excuse_if_shared(spec, judgement, seen) if has_stable else judgement
     bound = f"{condition.sign} {shown(condition.threshold)}"
     text = shown_beside(value, condition.threshold)
     if condition.is_beyond(value):
@@ -243,6 +267,75 @@ def _judge(
         )
     return say(
         Verdict.OK, "WithinThreshold", f"{metric} on {symbol} is {text} (not {bound})", value
+    )
+
+
+def _measure(condition: Condition, symbol: str, seen: MetricsSeen) -> Measurement:
+    """What was measured of that which a condition bounds."""
+    key = (condition.metric, symbol)
+    if condition.of is Of.VALUE:
+        return seen.measurements.get(key, Measurement())
+    difference = seen.differences.get(key, Measurement())
+    if condition.of is Of.DIFFERENCE:
+        return difference
+    stable = _stable_value(key, seen)
+    if stable is None or not stable > 0:
+        return replace(difference, values=(), bounds=())
+    return replace(
+        difference,
+        values=tuple(value / stable for value in difference.values),
+        bounds=tuple(bound.scale(1 / stable) for bound in difference.bounds),
+    )
+
+
+def _stable_value(key: tuple[str, str], seen: MetricsSeen) -> float | None:
+    """What stable's configuration shows on the canary's rows; None if it is not known."""
+    own = seen.measurements.get(key, Measurement()).values
+    difference = seen.differences.get(key, Measurement()).values
+    if len(own) != 1 or len(difference) != 1:
+        return None
+    value = own[0] - difference[0]
+    return value if math.isfinite(value) else None
+
+
+def _limits(condition: Condition) -> tuple[float, float]:
+    """What the measured can be at least and at most."""
+    metric = METRICS_BY_NAME[condition.metric]
+    highest = math.inf if metric.maximum is None else metric.maximum
+    match condition.of:
+        case Of.VALUE:
+            return metric.minimum, highest
+        case Of.DIFFERENCE:
+            return metric.minimum - highest, highest - metric.minimum
+        case Of.RELATIVE:
+            return -1.0, math.inf
+
+
+def _excuse_if_shared(spec: SignalCanarySpec, judgement: Judgement, seen: MetricsSeen) -> Judgement:
+    """A breach that stable shows on the same rows is the market's, unless the canary is surely
+    worse: taking the canary back would change nothing."""
+    condition, symbol = judgement.condition, judgement.symbol
+    key = (condition.metric, symbol)
+    stable = _stable_value(key, seen)
+    if (
+        judgement.verdict is not Verdict.BREACHED
+        or condition.of is not Of.VALUE
+        or stable is None
+        or not condition.is_beyond(stable)
+    ):
+        return judgement
+    difference = seen.differences[key]
+    worse = _evidence(spec, condition, difference)
+    if worse is None:
+        return judgement
+    if worse.upper < 0 if condition.sign == "<" else worse.lower > 0:
+        return judgement
+    return replace(
+        judgement,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="SharedWithStable",
+        message=f"{judgement.message}; but stable is at {stable:.4g} on the same rows and the "
+        f"canary is not surely worse: it is the market, and taking the canary back would not help",
     )
 
 
@@ -275,7 +368,7 @@ def _judge_evidence(
     else:
         is_beyond, is_within = bound.lower > threshold, bound.whole_upper <= threshold
         at_worst, at_best, word = bound.whole_upper, bound.lower, "at least"
-    text = f"{condition.metric} on {symbol} is {shown_beside(value, threshold)}"
+    text = f"{condition.subject} on {symbol} is {shown_beside(value, threshold)}"
     limit = f"{condition.sign} {shown(threshold)}"
     if is_beyond:
         verdict, reason = Verdict.BREACHED, "EvidenceBeyond"

@@ -174,7 +174,11 @@ def _judge(look: _Look, state: RolloutState) -> _Look:
         seen = replace(seen, metrics=MetricsSeen(failure=seen.metrics.failure))
     # Until its own pods run, whatever is exported is not this canary's.
     is_running = state.phase is not Phase.PENDING
-    judgements = tuple(evaluate(look.spec, seen.metrics, look.now)) if is_running else ()
+    judgements = (
+        tuple(evaluate(look.spec, seen.metrics, look.now, has_stable=state.stable is not None))
+        if is_running
+        else ()
+    )
     return replace(look, seen=seen, judgements=judgements)
 
 

@@ -29,6 +29,9 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from signalcanary.contract import (
+    DIFFERENCE,
+    DIFFERENCE_BOUND,
+    DIFFERENCE_SAMPLES,
     EVIDENCE_BOUND,
     EVIDENCE_SAMPLES,
     EVIDENCE_TIMESTAMP,
@@ -94,10 +97,22 @@ class MetricsSource(Protocol):
         ...
 
 
+_BESIDE = (
+    EVIDENCE_TIMESTAMP,
+    EVIDENCE_SAMPLES,
+    EVIDENCE_BOUND,
+    DIFFERENCE,
+    DIFFERENCE_SAMPLES,
+    DIFFERENCE_BOUND,
+    HEARTBEAT,
+    WARMUP,
+)
+
+
 def series_names(targets: Iterable[Target]) -> list[str]:
     """Names of the series that judging these targets takes."""
     asked = sorted({metric for target in targets for metric in target.metrics})
-    return [*asked, EVIDENCE_TIMESTAMP, EVIDENCE_SAMPLES, EVIDENCE_BOUND, HEARTBEAT, WARMUP]
+    return [*asked, *_BESIDE]
 
 
 def build_selector(targets: Sequence[Target]) -> str:
@@ -116,12 +131,18 @@ def failed(targets: Iterable[Target], error: MetricsSourceError) -> dict[Target,
     return {target: MetricsSeen(failure=failure) for target in targets}
 
 
+_Key = tuple[str, str, str]
+"""Of a series: its name, the metric that it is about, and the symbol."""
+_OWN = ""
+"""In place of its name, for the core metrics themselves."""
+
+
 def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target, MetricsSeen]:
     """Give each target the series of its own canary track, revision and horizon."""
     by_owner = {(t.namespace, t.name, t.revision): t for t in targets}
-    values: dict[Target, dict[tuple[str, str], list[float]]] = {t: {} for t in targets}
-    evidence: dict[Target, dict[tuple[str, str, str], float]] = {t: {} for t in targets}
-    bounds: dict[Target, dict[tuple[str, str], dict[float, Bound]]] = {t: {} for t in targets}
+    values: dict[Target, dict[_Key, list[float]]] = {t: {} for t in targets}
+    evidence: dict[Target, dict[_Key, float]] = {t: {} for t in targets}
+    bounds: dict[Target, dict[_Key, dict[float, Bound]]] = {t: {} for t in targets}
     control: dict[tuple[str, str], dict[str, float]] = {}
     for item in series:
         labels = item.labels
@@ -146,15 +167,15 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
         # What has no horizon, as all of harvest's, does not depend on it.
         if labels.get(MetricLabel.HORIZON, target.horizon) != target.horizon:
             continue
+        key = (item.metric, labels.get(MetricLabel.METRIC, ""), symbol)
         if item.metric in target.metrics:
-            values[target].setdefault((item.metric, symbol), []).append(item.value)
-        elif item.metric == EVIDENCE_BOUND:
-            by_level = bounds[target].setdefault((labels.get(MetricLabel.METRIC, ""), symbol), {})
-            _take_bound(by_level, labels, item.value)
+            values[target].setdefault((_OWN, item.metric, symbol), []).append(item.value)
+        elif item.metric == DIFFERENCE:
+            values[target].setdefault(key, []).append(item.value)
+        elif item.metric in (EVIDENCE_BOUND, DIFFERENCE_BOUND):
+            _take_bound(bounds[target].setdefault(key, {}), labels, item.value)
         else:
-            of_metric = labels.get(MetricLabel.METRIC, "")
             known = evidence[target]
-            key = (item.metric, of_metric, symbol)
             # Two pods of one shard: believe the older evidence, the smaller progress, and none
             # of what is no number.
             value = item.value if math.isfinite(item.value) else -math.inf
@@ -197,25 +218,29 @@ def _take_bound(by_level: dict[float, Bound], labels: Mapping[str, str], value: 
 
 def _metrics_seen(
     target: Target,
-    values: Mapping[tuple[str, str], list[float]],
-    evidence: Mapping[tuple[str, str, str], float],
-    bounds: Mapping[tuple[str, str], Mapping[float, Bound]],
+    values: Mapping[_Key, list[float]],
+    evidence: Mapping[_Key, float],
+    bounds: Mapping[_Key, Mapping[float, Bound]],
     control: Mapping[str, float],
 ) -> MetricsSeen:
-    symbols = {symbol for _, _, symbol in evidence} | {symbol for _, symbol in values}
-    measurements = {}
-    for metric in target.metrics:
-        for symbol in symbols:
-            samples = evidence.get((EVIDENCE_SAMPLES, metric, symbol))
-            measurements[metric, symbol] = Measurement(
-                values=tuple(values.get((metric, symbol), ())),
-                samples=int(samples) if samples is not None and 0 <= samples < 2**53 else None,
+    symbols = {symbol for _, _, symbol in (*evidence, *values)}
+
+    def measure(value: str, samples: str, bound: str) -> dict[tuple[str, str], Measurement]:
+        return {
+            (metric, symbol): Measurement(
+                values=tuple(values.get((value, metric, symbol), ())),
+                samples=_count(evidence.get((samples, metric, symbol))),
                 evaluated_at=_instant(evidence.get((EVIDENCE_TIMESTAMP, metric, symbol))),
-                bounds=tuple(bounds.get((metric, symbol), {}).values()),
+                bounds=tuple(bounds.get((bound, metric, symbol), {}).values()),
             )
+            for metric in target.metrics
+            for symbol in symbols
+        }
+
     beats = {s: _instant(evidence.get((HEARTBEAT, "", s))) for s in symbols}
     return MetricsSeen(
-        measurements=measurements,
+        measurements=measure(_OWN, EVIDENCE_SAMPLES, EVIDENCE_BOUND),
+        differences=measure(DIFFERENCE, DIFFERENCE_SAMPLES, DIFFERENCE_BOUND),
         heartbeats={symbol: beat for symbol, beat in beats.items() if beat is not None},
         warmup_ratio={
             symbol: min(ratio, 1.0)
@@ -229,6 +254,10 @@ def _metrics_seen(
         },
         revision=target.revision,
     )
+
+
+def _count(value: float | None) -> int | None:
+    return int(value) if value is not None and 0 <= value < 2**53 else None
 
 
 def _instant(unix_seconds: float | None) -> datetime | None:
