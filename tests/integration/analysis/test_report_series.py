@@ -129,6 +129,8 @@ def test_the_conventional_names_say_the_same_as_the_seeds(state, with_control):
     }
     for key, seed in pairs.items():
         assert shown[key] == pytest.approx(shown[seed, "10s"], abs=1e-12)
+    effective = shown["signal_calibration_effective_samples", "10s", "test"]
+    assert 20 < effective <= shown["signal_calibration_samples", "10s", "test"]
     skill = shown["signal_brier_skill_ratio", "10s"]
     assert shown["signal_brier_skill_lower_ratio", "10s"] < skill
     assert skill < shown["signal_brier_skill_upper_ratio", "10s"]

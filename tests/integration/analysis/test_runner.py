@@ -50,14 +50,17 @@ def start(volume, workload, tmp_path, clock):
     folders = itertools.count()
     logs = []
 
-    def build(symbol: str = "BTCUSDT", storage: Storage | None = None) -> SymbolRunner:
+    def build(
+        symbol: str = "BTCUSDT", storage: Storage | None = None, report_share: float = 0.1
+    ) -> SymbolRunner:
         clocks = Clocks(clock.read, clock.read)
         place = storage or open_storage(str(volume.data_path))
         record = workload.model_copy(update={"data_path": str(tmp_path / f"{next(folders)}")})
         gate = GateReader.of(workload, None)
         log = SignalLog(symbol, record, gate, lambda: int(clock.now * 1e9))
         logs.append(log)
-        return SymbolRunner(symbol, place, EngineConfig.from_signal(workload.signal), clocks, log)
+        config = EngineConfig.from_signal(workload.signal)
+        return SymbolRunner(symbol, place, config, clocks, log, report_share)
 
     yield build
     for log in logs:
@@ -127,6 +130,24 @@ def test_evaluations_are_at_least_half_a_second_apart(volume, start, clock):
     clock.now += 0.2
     drain(runner)
     assert runner.state.entries_read == 2
+
+
+def test_reports_keep_to_their_share_while_values_stay_fresh(volume, start, clock):
+    """By this clock a report takes a tick of 10 ms, so the next is due 4 s later."""
+    runner = start(report_share=0.0025)
+    reports, evaluations = [], []
+    for _ in range(12):
+        volume.commit(20, clock.now)
+        clock.tick = 0.01
+        drain(runner)
+        clock.tick = 0.0
+        clock.now += 0.6
+        reports.append(runner.state.report)
+        evaluations.append(runner.state.evaluation)
+    assert all(report is not None for report in reports)
+    assert len({id(evaluation) for evaluation in evaluations}) == 12
+    fresh = 1 + sum(one is not other for one, other in itertools.pairwise(reports))
+    assert 2 <= fresh <= 4
 
 
 def test_a_restart_beside_a_dead_harvest_does_not_make_old_rows_look_new(

@@ -2,7 +2,9 @@
 
 Rows follow the law of the synthetic exchange (`exchange/oracle.py`): a flow with autocorrelation
 φ moves the mid so that the score's AUC at the horizon is the one asked for, and p(up | score) is
-known exactly. They go through the whole engine, prequential Platt fits included.
+known exactly. They go through the whole engine, prequential Platt fits included. The canary is
+that score alone; the control fuses it with one that sees the flow through noise, so that the
+difference of the two is known as well.
 
 The suite takes few markets, and a bound that a right interval passes but for a chance of about
 1e-6. `make intervals` takes 200 of six hours a row of the table, and prints it.
@@ -35,6 +37,8 @@ SEEDS = int(os.environ.get("SIGNALCANARY_INTERVAL_SEEDS", "15"))
 HOURS = float(os.environ.get("SIGNALCANARY_INTERVAL_HOURS", "2"))
 CASES = [(horizon, phi) for horizon in (10, 60) for phi in (0.8, 0.9, 0.97)]
 AUC = 0.58
+SEEN = 0.7
+"""Correlation of the control's second feature with the flow."""
 START_MS = 1_777_618_800_000
 Z95 = 1.959964
 SURELY = 1e-6
@@ -51,12 +55,17 @@ class Trial:
     error: bool
     equal_mass: bool
     brier: bool
-    below_null: bool
+    auc_difference: bool
+    error_difference: bool
+    brier_difference: bool
+    paired_gain: float
+    """Standard error of the AUC over that of its difference to the control."""
     effective_samples: float
     standard_error: float
 
 
-FIGURES = ("auc", "naive_auc", "error", "equal_mass", "brier")
+RIGHT = ("auc", "error", "equal_mass", "brier", "auc_difference", "brier_difference")
+FIGURES = (*RIGHT[:4], *RIGHT[4:], "error_difference", "naive_auc")
 
 
 def draw_market(seed: int, horizon: int, phi: float, rows: int):
@@ -74,6 +83,11 @@ def draw_market(seed: int, horizon: int, phi: float, rows: int):
     return flow, mid, ndtr(rho * flow / np.sqrt(1 - rho * rho))
 
 
+def true_error(p, q, binning: Binning = Binning.EQUAL_WIDTH) -> float:
+    """The binned calibration error of p if y were replaced by its true probability."""
+    return float(np.abs(residuals_by_bin(p, q, bin_rows(p, binning)).mean(axis=0)).sum())
+
+
 def analyse(seed: int, horizon: int, phi: float) -> Trial:
     train, test = int(1_800 * HOURS / 2), int(3_600 * HOURS)
     rows = train + test + 2 * horizon + 60
@@ -84,16 +98,23 @@ def analyse(seed: int, horizon: int, phi: float) -> Trial:
     regime = np.full(rows, Regime.ACTIVE, np.int8)
     nothing = np.zeros(rows, np.int64)
     features = FeatureRows(ts, 2 * order + 1, mid, score, regime, nothing, nothing)
-    signal = SignalConfig.model_validate(
-        {
-            "label": {"horizon": f"{horizon}s"},
-            "calibration": {"train": f"{train}s", "test": f"{test}s", "refit": "1800s"},
-            "cvd": {"autoFlip": False},
-        }
+    canary, control = (
+        SignalConfig.model_validate(
+            {
+                "label": {"horizon": f"{horizon}s"},
+                "calibration": {"train": f"{train}s", "test": f"{test}s", "refit": "1800s"},
+                "cvd": {"autoFlip": False},
+                "fusion": {"active": {"ofi": ofi, "cvd": 1 - ofi}},
+            }
+        )
+        for ofi in (1.0, 0.5)
     )
-    engine = Engine(replace(EngineConfig.from_signal(signal), reported_ms=()))
-    engine.take_in(features, CvdRows(ts, 2 * order, score, ones, ones))
-    (report,) = engine.report().horizons
+    engine = Engine(replace(EngineConfig.from_signal(canary, control), reported_ms=()))
+    noise = np.random.default_rng([seed, 7]).standard_normal(rows)
+    seen = SEEN * score + np.sqrt(1 - SEEN**2) * noise
+    engine.take_in(features, CvdRows(ts, 2 * order, seen, ones, ones))
+    whole = engine.report()
+    (report,) = whole.horizons
     kept = engine.recent
     until = int(ts[-1]) - 1_000 * horizon
     chosen = (kept.ts_ms > until - 1_000 * test) & ~np.isnan(kept.p) & (kept.outcome <= 1)
@@ -106,18 +127,32 @@ def analyse(seed: int, horizon: int, phi: float) -> Trial:
     naive = Z95 * influence.of_row.std() / np.sqrt(p.size)
     held = {}
     for binning in Binning:
-        bins = bin_rows(p, binning)
-        error = np.abs(residuals_by_bin(p, q, bins).mean(axis=0)).sum()
         found = report.calibration[binning]
-        held[binning] = found.lower <= error <= found.upper
-    found = report.calibration[Binning.EQUAL_WIDTH]
+        held[binning] = found.lower <= true_error(p, q, binning) <= found.upper
+    other = engine._control.recent
+    p_of = dict(zip(other.ts_ms.tolist(), other.p.tolist(), strict=True))
+    p_other = np.array([p_of[t] for t in kept.ts_ms[chosen].tolist()])
+    # The control's score correlates by √((1 + SEEN)/2) with the flow.
+    rho = oracle.correlation_from_auc(AUC) * np.sqrt((1 + SEEN) / 2)
+    differences = {
+        "slice_auc_active_period": AUC - oracle.auc_from_correlation(rho),
+        "platt_brier": np.mean((q - p) ** 2 - (q - p_other) ** 2),
+        "platt_ece": true_error(p, q) - true_error(p_other, q),
+    }
+    differs = {
+        name: whole.differences[name].lower <= truth <= whole.differences[name].upper
+        for name, truth in differences.items()
+    }
     return Trial(
         auc.lower <= AUC <= auc.upper,
         bool(abs(auc.value - AUC) <= naive),
         bool(held[Binning.EQUAL_WIDTH]),
         bool(held[Binning.EQUAL_MASS]),
         bool(brier.lower <= np.mean(q * (1 - q) + (q - p) ** 2) <= brier.upper),
-        found.value <= found.null_q95,
+        bool(differs["slice_auc_active_period"]),
+        bool(differs["platt_ece"]),
+        bool(differs["platt_brier"]),
+        auc.error / whole.differences["slice_auc_active_period"].error,
         auc.effective_samples,
         auc.error,
     )
@@ -142,7 +177,7 @@ def every():
 
 
 @pytest.mark.timeout(7_200)
-@pytest.mark.parametrize("figure", ["auc", "error", "equal_mass", "brier"])
+@pytest.mark.parametrize("figure", RIGHT)
 def test_the_intervals_hold_the_truth_as_often_as_they_say(figure):
     results = every()
     assert share(results, figure) >= least(len(results))
@@ -152,7 +187,7 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say(figure):
 @pytest.mark.parametrize(("horizon", "phi"), CASES)
 def test_they_hold_it_in_each_market_alone(horizon, phi):
     results = trials(horizon, phi)
-    for figure in ("auc", "error", "equal_mass", "brier"):
+    for figure in RIGHT:
         assert share(results, figure) >= least(len(results)), figure
 
 
@@ -177,19 +212,19 @@ def build_table() -> str:
     """What was measured, for people."""
     lines = [
         f"{SEEDS} markets a row, test window {HOURS:g} h, AUC {AUC}: share of 95 % intervals that",
-        "held the truth; naive: for independent rows; null: ECE below its 95 % null quantile",
-        "   h    φ    AUC  naive    ECE  by mass  Brier   null  n_eff  se(AUC)",
+        "held the truth; Δ: against the control; naive: AUC, for independent rows; gain: standard",
+        "error of the AUC over that of its Δ",
+        "   h    φ    AUC    ECE by mass  Brier   ΔAUC ΔBrier   ΔECE  naive  n_eff se(AUC)  gain",
     ]
     for horizon, phi in CASES:
         results = trials(horizon, phi)
-        auc, naive, error, mass, brier, null = (
-            share(results, figure) for figure in (*FIGURES, "below_null")
-        )
-        effective = np.mean([trial.effective_samples for trial in results])
-        deviation = np.mean([trial.standard_error for trial in results])
+        shares = "  ".join(f"{share(results, figure):5.3f}" for figure in FIGURES)
+        means = [
+            float(np.mean([getattr(trial, name) for trial in results]))
+            for name in ("effective_samples", "standard_error", "paired_gain")
+        ]
         lines.append(
-            f"{horizon:4} {phi:4.2f}  {auc:5.3f}  {naive:5.3f}  {error:5.3f}    {mass:5.3f}  "
-            f"{brier:5.3f}  {null:5.3f}  {effective:5.0f}   {deviation:.4f}"
+            f"{horizon:4} {phi:4.2f}  {shares}  {means[0]:5.0f}  {means[1]:.4f}  {means[2]:4.1f}"
         )
     return "\n".join(lines)
 

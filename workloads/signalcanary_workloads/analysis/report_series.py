@@ -29,6 +29,7 @@ from signalcanary.contract import (
     format_duration,
 )
 
+from .calibration_error import Binning
 from .engine import MERGE_BUCKETS_MS, Evaluation
 from .evidence import Estimate
 from .report import HorizonReport, Report
@@ -67,6 +68,7 @@ _HORIZON: Final = (
     ("signal_brier_skill_lower_ratio", "Lower end of its 95 % interval.", ()),
     ("signal_brier_skill_upper_ratio", "Upper end of its 95 % interval.", ()),
     ("signal_calibration_samples", "Labelled rows by split: train, test.", ("split",)),
+    ("signal_calibration_effective_samples", "Independent rows of them.", ("split",)),
     ("signal_label_tie_ratio", "Scored rows whose mid did not move.", ()),
 )
 
@@ -177,6 +179,9 @@ def _rows(report: HorizonReport) -> Iterable[Row]:
         yield from _interval("signal_brier_skill", "ratio", (), report.brier_skill)
     yield "signal_calibration_samples", ("train",), report.train_samples
     yield "signal_calibration_samples", ("test",), report.test_samples
+    if Binning.EQUAL_WIDTH in report.calibration:
+        effective = report.calibration[Binning.EQUAL_WIDTH].effective_samples
+        yield "signal_calibration_effective_samples", ("test",), effective
     yield "signal_label_tie_ratio", (), report.tie_ratio
 
 
