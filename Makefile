@@ -62,9 +62,9 @@ generate: setup ## Write the CRD anew from the models
 		> charts/signalcanary/crds/signalcanary.dev_signalcanaries.yaml
 
 .PHONY: docs
-docs: setup ## Write docs/lifecycle.md and docs/judgement.md anew from what the tests find
+docs: setup ## Write docs/lifecycle.md, judgement.md and metrics.md anew from the code
 	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_machine.py \
-		tests/unit/operator/test_hostile_answers.py
+		tests/unit/operator/test_hostile_answers.py tests/unit/test_metrics_page.py
 
 .PHONY: machine
 machine: export SIGNALCANARY_MACHINE_SAMPLE := 4000

@@ -77,6 +77,18 @@ BAD = {
         set_at(CONDITION, {"metric": "platt_ece", "below": 0.1}),
         "this metric is bad when it is high: write above",
     ),
+    "a difference of what is not compared": (
+        set_at(CONDITION, {"metric": "merge_time_diff_ms_p99", "above": 9, "of": "difference"}),
+        "are compared with stable: take of out",
+    ),
+    "an AUC that is worse when higher": (
+        set_at(CONDITION, {"metric": "slice_auc_active_period", "above": 0.8, "of": "difference"}),
+        "a lower AUC than stable's is worse: write below",
+    ),
+    "an error rate of one half": (
+        set_at("rollback.errorRate", 0.5),
+        "spec.rollback.errorRate",
+    ),
     "two conditions of one direction": (
         set_at("rollback.conditions", [{"metric": "platt_ece", "above": x} for x in (0.1, 0.2)]),
         "a metric stands in two conditions with the same direction: keep one of them",

@@ -128,7 +128,7 @@ class SignalMetrics:
         )
         self._gate = Gauge(
             "signal_gate_open",
-            "May this process publish (1) or not (0)?",
+            "1 if this process may publish, else 0.",
             labels,
             registry=registry,
         )
