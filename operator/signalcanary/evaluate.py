@@ -26,7 +26,7 @@ class Bound:
     """What a value is at least and at most, but for a chance, at every look within 48 h.
 
     Attributes:
-        level: the chance that one of the sides fails; 0 if it could not be read.
+        level: the chance that one of the sides fails; 0 of what says nothing.
         lower, upper: by the rows of late, whichever stretch of them says most; it may be another
             for each, so that after a change the lower is above the upper.
         whole_lower, whole_upper: by all rows since the start.
@@ -47,6 +47,10 @@ class Bound:
             self.whole_lower * factor,
             self.whole_upper * factor,
         )
+
+
+NO_EVIDENCE = Bound(0.0)
+"""Nothing is known, for certain."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +330,7 @@ def _excuse_if_shared(spec: SignalCanarySpec, judgement: Judgement, seen: Metric
         return judgement
     difference = seen.differences[key]
     worse = _evidence(spec, condition, difference)
-    if worse is None:
+    if worse is None or worse == NO_EVIDENCE:
         return judgement
     if worse.upper < 0 if condition.sign == "<" else worse.lower > 0:
         return judgement
@@ -344,11 +348,16 @@ def _evidence(
 ) -> Bound | None:
     """The evidence at the level that is this condition's share; None to judge literally.
 
+    A guarded value that has no evidence yet, as with its first rows, is the noisiest there is:
+    nothing is known of it, and it is not judged literally.
+
     The error rate is shared by all that is judged so (C. Bonferroni 1936): whichever of them
     fails, the canary is rolled back.
     """
-    if not condition.is_guarded or not measurement.bounds:
+    if not condition.is_guarded:
         return None
+    if not measurement.bounds:
+        return NO_EVIDENCE
     guarded = sum(c.is_guarded for c in spec.rollback.conditions)
     share = spec.rollback.error_rate / (guarded * len(spec.symbols.canary))
     strict = [bound for bound in measurement.bounds if bound.level <= share]
@@ -379,7 +388,7 @@ def _judge_evidence(
         text += f", {word} {shown_beside(at_worst, threshold)} with {sure} confidence (not {limit})"
     elif bound.level == 0.0:
         verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
-        text += f"; its evidence cannot be read ({limit} is open)"
+        text += f"; there is no evidence to judge it by yet ({limit} is open)"
     else:
         verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
         between = f"{shown_end(bound.whole_lower)} to {shown_end(bound.whole_upper)}"

@@ -42,7 +42,7 @@ from signalcanary.contract import (
     Track,
     format_duration,
 )
-from signalcanary.evaluate import Bound, Measurement, MetricsSeen, SourceFailure
+from signalcanary.evaluate import NO_EVIDENCE, Bound, Measurement, MetricsSeen, SourceFailure
 
 
 class MetricsSourceError(Exception):
@@ -204,8 +204,8 @@ def _take_bound(by_level: dict[float, Bound], labels: Mapping[str, str], value: 
     except ValueError:
         level = math.nan
     if end is None or not 0 < level < 1:
-        # Evidence that cannot be read is not the same as none: nothing is known, for certain.
-        by_level.setdefault(0.0, Bound(0.0))
+        # Evidence that cannot be read must not hide: it stands for nothing known.
+        by_level.setdefault(NO_EVIDENCE.level, NO_EVIDENCE)
         return
     known = by_level.get(level)
     cautious = min if end.endswith("lower") else max

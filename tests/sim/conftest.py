@@ -54,6 +54,11 @@ def spec_of(**changes: Any) -> SignalCanarySpec:
     return SignalCanarySpec.model_validate(wire | changes)
 
 
+def surely(value: float | None) -> tuple[Bound, ...]:
+    """The evidence of a value after very many rows."""
+    return () if value is None else (Bound(0.0005, value, value, value, value),)
+
+
 @dataclass
 class World:
     """What is out there. Everything may be changed between two looks.
@@ -64,7 +69,8 @@ class World:
         stable_silent: the same of the stable track.
         values: by metric, for all symbols; a missing metric has evidence but no value.
         of_symbol: values that differ for one symbol.
-        bounds: by metric, the evidence beside the value, for all symbols.
+        bounds: by metric, the evidence beside the value, for all symbols; where there is none
+            the value is as good as certain.
         pods_start: whether the workloads that are wanted become ready.
         pods_stop: whether the workloads that are not wanted go.
     """
@@ -98,7 +104,7 @@ class World:
                     values=() if value is None else (value,),
                     samples=self.samples,
                     evaluated_at=at,
-                    bounds=self.bounds.get(metric, ()),
+                    bounds=self.bounds.get(metric, surely(value)),
                 )
         warmup = dict.fromkeys(spec.symbols.canary, 1.0)
         serves = any(track is Track.STABLE and t.is_ready for (track, _), t in self.tracks.items())

@@ -29,7 +29,9 @@ SPEC: dict[str, Any] = {
     "version": "v2",
     "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
     "stages": [{"name": "canary", "duration": "10m"}],
-    "rollback": {"conditions": [{"metric": "platt_ece", "above": 0.1, "for": "2m"}]},
+    "rollback": {
+        "conditions": [{"metric": "platt_ece", "above": 0.1, "for": "2m", "mode": "literal"}]
+    },
 }
 REVISION = target_of(SignalCanarySpec.model_validate(SPEC), "trading", "demo").revision
 

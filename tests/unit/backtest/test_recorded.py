@@ -45,7 +45,7 @@ SPEC: dict[str, Any] = {
     "version": "v2",
     "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
     "stages": [{"name": "shadow", "duration": "5m"}, {"name": "canary", "duration": "15m"}],
-    "rollback": {"conditions": [{"metric": ECE, "above": 0.1, "for": "2m"}]},
+    "rollback": {"conditions": [{"metric": ECE, "above": 0.1, "for": "2m", "mode": "literal"}]},
 }
 TARGET = target_of(SignalCanarySpec.model_validate(SPEC), "default", "demo")
 
@@ -363,7 +363,8 @@ def test_bounds_are_read_with_their_ends() -> None:
         documents.append(
             {"status": "success", "data": {"resultType": "matrix", "result": [series]}}
         )
-    replay = replayed(documents)
+    guarded = {"rollback": {"conditions": [{"metric": ECE, "above": 0.1, "for": "2m"}]}}
+    replay = replayed(documents, **guarded)
     assert replay.decided is not None
     assert replay.curves[f"{ECE}>0.1", "BTCUSDT"][0].lower == 0.11
 

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from signalcanary import status as statuses
 from signalcanary.cluster import Cluster, Conflict, Gone, Listed, Problem
-from signalcanary.evaluate import Measurement, MetricsSeen
+from signalcanary.evaluate import Bound, Measurement, MetricsSeen
 from signalcanary.metrics_source import Target
 from signalcanary.poller import Clock, Pace, Poller
 from signalcanary.reconciler import Reconciler
@@ -34,6 +34,10 @@ HEALTHY = {
     "slice_auc_active_period": 0.61,
 }
 SETTINGS = Settings(workloads_image="workloads:1")
+
+
+def _surely(value: float) -> Bound:
+    return Bound(0.0005, value, value, value, value)
 
 
 def spec_of(**changes: Any) -> dict[str, Any]:
@@ -181,8 +185,9 @@ class FakeSource:
     def _seen(self, target: Target, at: datetime) -> MetricsSeen:
         return MetricsSeen(
             measurements={
-                (metric, "BTCUSDT"): Measurement((self.values[metric],), 5000, at)
-                for metric in target.metrics
+                (metric, "BTCUSDT"): Measurement((value,), 5000, at, (_surely(value),))
+                for metric, value in self.values.items()
+                if metric in target.metrics
             },
             heartbeats={"BTCUSDT": at},
             warmup_ratio={"BTCUSDT": 1.0},

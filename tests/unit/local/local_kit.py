@@ -34,7 +34,14 @@ def build_spec(version: str = "v1", ofi: float = 0.7) -> SignalCanarySpec:
             "signal": {"fusion": {"active": {"ofi": ofi, "cvd": round(1 - ofi, 6)}}},
             "stages": [{"name": "canary", "duration": "3s"}],
             "rollback": {
-                "conditions": [{"metric": "slice_auc_active_period", "below": 0.55, "for": "2s"}]
+                "conditions": [
+                    {
+                        "metric": "slice_auc_active_period",
+                        "below": 0.55,
+                        "for": "2s",
+                        "mode": "literal",
+                    }
+                ]
             },
             "evaluation": {"interval": "1s", "staleAfter": "10s", "noDataAfter": "30s"},
         }

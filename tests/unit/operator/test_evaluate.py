@@ -36,8 +36,8 @@ def spec_of(*conditions: dict[str, Any], canary: tuple[str, ...] = ("BTCUSDT",))
     )
 
 
-ABOVE = {"metric": ECE, "above": 0.1}
-BELOW = {"metric": AUC, "below": 0.55}
+ABOVE = {"metric": ECE, "above": 0.1, "mode": "literal"}
+BELOW = {"metric": AUC, "below": 0.55, "mode": "literal"}
 
 
 def judge(condition: dict[str, Any], seen: MetricsSeen) -> Judgement:
@@ -164,7 +164,9 @@ def test_every_condition_is_judged_on_every_canary_symbol_in_order() -> None:
 )
 def test_the_value_shown_differs_from_the_bound_it_crosses(value: float, threshold: float) -> None:
     metric = ECE if threshold < 1 else LAG
-    message = judge({"metric": metric, "above": threshold}, seen_of(metric, value)).message
+    message = judge(
+        {"metric": metric, "above": threshold, "mode": "literal"}, seen_of(metric, value)
+    ).message
     shown, bound = message.split(" is ")[1].rstrip(")").split(" (> ")
     assert float(shown) > float(bound) == threshold
     assert "e+" not in message

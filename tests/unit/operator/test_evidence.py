@@ -103,12 +103,12 @@ CASES: dict[str, tuple[dict[str, Any], float, tuple[Bound, ...], Verdict, str]] 
         "Contradictory",
     ),
     "nothing known yet": (BELOW, 0.3, (Bound(0.05),), Verdict.UNPROVEN, "EvidenceInsufficient"),
-    "no evidence exported: the value decides": (
+    "no evidence yet: nothing is known": (
         BELOW,
-        0.53,
+        0.3,
         (),
-        Verdict.BREACHED,
-        "BeyondThreshold",
+        Verdict.UNPROVEN,
+        "EvidenceInsufficient",
     ),
     "literal: the value decides": (
         BELOW | {"mode": "literal"},

@@ -33,7 +33,7 @@ SPEC = SignalCanarySpec.model_validate(
         "version": "v1",
         "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
         "stages": [{"name": "canary", "duration": "0s"}],
-        "rollback": {"conditions": [{"metric": "platt_ece", "above": 0.1}]},
+        "rollback": {"conditions": [{"metric": "platt_ece", "above": 0.1, "mode": "literal"}]},
     }
 )
 REVISION = refer_to(build_revision(SPEC, "img:1"), 1)

@@ -37,7 +37,9 @@ SPEC = SignalCanarySpec.model_validate(
         "version": "v2",
         "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
         "stages": [{"name": "shadow", "duration": "1h"}, {"name": "canary", "duration": "48h"}],
-        "rollback": {"conditions": [{"metric": "platt_ece", "above": 0.1, "for": "2m"}]},
+        "rollback": {
+            "conditions": [{"metric": "platt_ece", "above": 0.1, "for": "2m", "mode": "literal"}]
+        },
     }
 )
 CANARY = RevisionRef("22222222", "v2", "f" * 16, 2)
@@ -385,7 +387,7 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
 def test_a_status_of_the_most_that_a_spec_may_ask_fits_into_an_object() -> None:
     """etcd takes 1.5 MiB at most, and what cannot be written cannot be rolled back."""
     symbols = [f"SYMBOL{n:04}USDTPERP" for n in range(256)]
-    most = [{"metric": m, "above": 0.8765, "for": "10m"} for m in JUDGED_METRICS]
+    most = [{"metric": m, "above": 0.8765, "for": "10m", "mode": "literal"} for m in JUDGED_METRICS]
     both = [m for m in JUDGED_METRICS if m.startswith("slice_auc_") or m.endswith("_samples")]
     most += [{"metric": m, "below": 0.01, "for": "10m"} for m in both]
     spec = SignalCanarySpec.model_validate(
