@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from signalcanary.contract import CORE_METRICS, EVIDENCE_SAMPLES, HEARTBEAT, WARMUP
+from signalcanary.contract import (
+    CORE_METRICS,
+    DIFFERENCE,
+    DIFFERENCE_SAMPLES,
+    EVIDENCE_SAMPLES,
+    HEARTBEAT,
+    WARMUP,
+    Control,
+)
 
 COMMAND = [sys.executable, "-m", "signalcanary_workloads", "analysis"]
 
@@ -89,6 +97,24 @@ def test_values_appear_when_the_folder_does_and_sigterm_ends_it_at_once(process,
     assert is_ready(url)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def workload(workload, signal):
+    """As a canary's, beside a stable revision with other parameters of the volume delta."""
+    other = signal.cvd.model_copy(update={"mad_multiplier": 0.5, "half_life_trades": 50})
+    control = Control(revision="s1", signal=signal.model_copy(update={"cvd": other}))
+    return workload.model_copy(update={"control": control})
+
+
+def test_a_canary_is_compared_with_the_control_in_its_file(process, volume):
+    url = find_url(process)
+    for _ in range(25):
+        volume.commit(100)
+    shown = wait_for(url, (DIFFERENCE, "BTCUSDT", "platt_brier"))
+    assert abs(shown[DIFFERENCE, "BTCUSDT", "platt_brier"]) < 0.1
+    assert shown[DIFFERENCE_SAMPLES, "BTCUSDT", "platt_brier"] > 500
+    assert (DIFFERENCE, "ETHUSDT", "platt_brier") not in shown
 
 
 @pytest.mark.parametrize("window", ["9h"], indirect=True)
