@@ -348,16 +348,14 @@ def _evidence(
 ) -> Bound | None:
     """The evidence at the level that is this condition's share; None to judge literally.
 
-    A guarded value that has no evidence yet, as with its first rows, is the noisiest there is:
-    nothing is known of it, and it is not judged literally.
+    Our analysis exports its bounds from the first value on, infinite ends included; a value that
+    comes without is a plain exporter's, and a condition on it must act all the same.
 
     The error rate is shared by all that is judged so (C. Bonferroni 1936): whichever of them
     fails, the canary is rolled back.
     """
-    if not condition.is_guarded:
+    if not condition.is_guarded or not measurement.bounds:
         return None
-    if not measurement.bounds:
-        return NO_EVIDENCE
     guarded = sum(c.is_guarded for c in spec.rollback.conditions)
     share = spec.rollback.error_rate / (guarded * len(spec.symbols.canary))
     strict = [bound for bound in measurement.bounds if bound.level <= share]

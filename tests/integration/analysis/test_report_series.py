@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,20 @@ def test_each_judged_figure_has_its_bounds_at_each_level(state, with_control, me
     assert widths == sorted(widths)
     difference = [key for key in shown if key[0] == DIFFERENCE_BOUND and metric in key]
     assert bool(difference) is (metric != "platt_ece"), "only means have differences that are"
+
+
+def test_the_first_value_has_bounds_already(state, workload):
+    # Else it would be judged literally, and nothing is noisier than the first rows.
+    assert state.evaluation is not None
+    shown = scrape(workload, replace(state, evaluation=replace(state.evaluation, bounds={})))
+    ends = {
+        value
+        for (name, *_, metric, side, window), value in (
+            (key, value) for key, value in shown.items() if key[0] == EVIDENCE_BOUND
+        )
+        if metric == "platt_ece" and side == "upper"
+    }
+    assert ends == {math.inf}
 
 
 def test_a_value_that_is_withdrawn_takes_its_bounds_along(state, with_control):

@@ -113,7 +113,7 @@ GOOD = measured(0.60, Bound(0.05, 0.58, 0.62, 0.58, 0.62))
         (measured(-0.06, Bound(0.05, -0.09, -0.03, -0.09, -0.03)), Verdict.BREACHED),
         (measured(-0.01, Bound(0.05, -0.04, 0.02, -0.04, 0.02)), Verdict.UNPROVEN),
         (measured(0.01, Bound(0.05, -0.02, 0.04, -0.02, 0.04)), Verdict.OK),
-        (measured(-0.03), Verdict.UNPROVEN),
+        (measured(-0.03), Verdict.BREACHED),
         (None, Verdict.NO_DATA),
     ],
 )

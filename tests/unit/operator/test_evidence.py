@@ -103,12 +103,12 @@ CASES: dict[str, tuple[dict[str, Any], float, tuple[Bound, ...], Verdict, str]] 
         "Contradictory",
     ),
     "nothing known yet": (BELOW, 0.3, (Bound(0.05),), Verdict.UNPROVEN, "EvidenceInsufficient"),
-    "no evidence yet: nothing is known": (
+    "no evidence exported: the value decides": (
         BELOW,
-        0.3,
+        0.53,
         (),
-        Verdict.UNPROVEN,
-        "EvidenceInsufficient",
+        Verdict.BREACHED,
+        "BeyondThreshold",
     ),
     "literal: the value decides": (
         BELOW | {"mode": "literal"},

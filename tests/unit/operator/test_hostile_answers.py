@@ -370,14 +370,6 @@ CASES: dict[str, Case] = {
     "too few samples": unknown(counted("99"), "TooFewSamples"),
     "a number of samples that is NaN": unknown(counted("NaN"), "TooFewSamples"),
     "a bound without a value": unknown(valued(), "NoValue"),
-    "a value without bounds": unknown(
-        as_is(lambda v: ok([]), EVIDENCE_BOUND), "EvidenceInsufficient", "Unproven"
-    ),
-    "bounds of another metric": unknown(
-        bounded(lambda m: (m | {"metric": "platt_brier"}, None)),
-        "EvidenceInsufficient",
-        "Unproven",
-    ),
     "bounds whose level is no number": unknown(
         bounded(lambda m: (m | {"level": "strict"}, None)), "EvidenceInsufficient", "Unproven"
     ),

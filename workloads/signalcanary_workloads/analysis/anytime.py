@@ -57,6 +57,10 @@ class Anytime:
     whole_upper: float
 
 
+UNKNOWN: Final = tuple(Anytime(level, -math.inf, math.inf, -math.inf, math.inf) for level in LEVELS)
+"""Bounds of a figure that nothing can be said of."""
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The training window's scores, sorted: all of them, and those of each regime."""

@@ -8,7 +8,6 @@ reason (`signal_value_valid`). A symbol that cannot be read shows no evidence ei
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -31,7 +30,7 @@ from signalcanary.contract import (
     format_duration,
 )
 
-from .anytime import Anytime
+from .anytime import UNKNOWN, Anytime
 from .engine import Count
 from .report_series import Place, ReportSeries
 from .runner import SymbolState
@@ -122,7 +121,7 @@ class AnalysisCollector(Collector):
         yield from (samples, stamp, valid, heartbeat, warmup)
 
     def _bounds(self, states: Sequence[SymbolState]) -> Iterator[Family]:
-        """What the values surely are; only beside a value, and only ends that are known."""
+        """What the values surely are; infinite while that is not known, and only beside a value."""
         family = self._gauge(
             EVIDENCE_BOUND,
             "What the value is at least and at most, at every look of 48 h but for the level.",
@@ -140,9 +139,11 @@ class AnalysisCollector(Collector):
             if state.evaluation is None:
                 continue
             labels = self._values_of(state.symbol)
-            for name, levels in state.evaluation.bounds.items():
-                if value_of(state, name).value is not None:
-                    for found in levels:
+            for metric in CORE_METRICS:
+                name = metric.name
+                if metric.has_bounds and value_of(state, name).value is not None:
+                    # From the first value on: one without any bounds would be judged as it is.
+                    for found in state.evaluation.bounds.get(name, UNKNOWN):
                         _add_bound(family, [*labels, name], found)
             for name, levels in state.evaluation.difference_bounds.items():
                 if value_of(state, name).value is not None:
@@ -206,8 +207,7 @@ def _add_bound(family: GaugeMetricFamily, labels: Sequence[str], found: Anytime)
         ("upper", "whole", found.whole_upper),
     )
     for side, window, value in ends:
-        if math.isfinite(value):
-            family.add_metric([*labels, f"{found.level:g}", side, window], value)
+        family.add_metric([*labels, f"{found.level:g}", side, window], value)
 
 
 def value_of(state: SymbolState, name: str) -> Value:
