@@ -136,9 +136,11 @@ def test_changing_the_future_changes_no_prediction_made_before(market, config, s
     one, other = feed(Engine(chosen), data).recent, feed(Engine(chosen), changed).recent
     past = one.ts_ms <= now_ms
     np.testing.assert_array_equal(one.f[past], other.f[past])
-    np.testing.assert_array_equal(one.p[past], other.p[past])
-    known = one.ts_ms <= now_ms - chosen.horizon_ms
-    np.testing.assert_array_equal(one.outcome[known], other.outcome[known])
+    np.testing.assert_array_equal(one.p_at[past], other.p_at[past])
+    for column, horizon_ms in enumerate((chosen.horizon_ms, *chosen.reported_ms)):
+        known = one.ts_ms <= now_ms - horizon_ms
+        outcomes = one.outcome_at[known, column], other.outcome_at[known, column]
+        np.testing.assert_array_equal(*outcomes)
 
 
 def test_each_row_ends_in_exactly_one_count(market, config):
@@ -275,6 +277,10 @@ def test_the_flip_waits_for_two_disjoint_training_windows(market, config):
             break
     waited = state.last_ts_ms - int(data.features.ts_ms[0])
     assert waited >= 2 * chosen.train_ms
+    # The scores mean something else from now on: every horizon is calibrated anew at once.
+    fits = [lane.fit for lane in engine._lanes]
+    assert len(fits) == 6
+    assert {fit.fitted_ms for fit in fits} == {fits[0].fitted_ms}
 
 
 def test_an_engine_without_rows_knows_nothing_and_says_so(config):
