@@ -266,7 +266,7 @@ def test_a_delta_that_predicts_the_wrong_way_is_turned_around_once(market, confi
 
 
 def test_the_flip_waits_for_two_disjoint_training_windows(market, config):
-    data = wrong_way(market, 9_000)
+    data = wrong_way(market, 9_500)
     chosen = config(horizon="1s", train="4000s", test="2000s", refit="1000s")
     engine, after = Engine(chosen), -1
     for cut in data.features.ingest[::50].tolist():
@@ -275,6 +275,7 @@ def test_the_flip_waits_for_two_disjoint_training_windows(market, config):
         state = engine.evaluate()
         if state.direction == -1:
             break
+    assert state.direction == -1
     waited = state.last_ts_ms - int(data.features.ts_ms[0])
     assert waited >= 2 * chosen.train_ms
     # The scores mean something else from now on: every horizon is calibrated anew at once.
