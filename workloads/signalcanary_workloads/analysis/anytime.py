@@ -31,11 +31,11 @@ from .score import ECE_BINS, Slice, slice_members
 MIN_REFERENCE: Final = 100
 """Fewer training rows of a regime than this do not tell its scores apart from all scores."""
 _SLICES: Final = tuple(Slice)
-_BRIER: Final = len(_SLICES)
-_LARGE: Final = _BRIER + 1
-_SLOPE: Final = _LARGE + 1
-_BIN: Final = _SLOPE + 1
-_COLUMNS: Final = _BIN + ECE_BINS
+BRIER: Final = len(_SLICES)
+LARGE: Final = BRIER + 1
+SLOPE: Final = LARGE + 1
+BIN: Final = SLOPE + 1
+_COLUMNS: Final = BIN + ECE_BINS
 _BLOCKS_OF_HORIZON: Final = 2
 _SHORTEST_BLOCK_MS: Final = 10_000
 _REGIME_OF: Final = {Slice.ACTIVE: Regime.ACTIVE, Slice.QUIET: Regime.QUIET}
@@ -97,27 +97,36 @@ def judge_rows(ts_ms: Ints, rank: Floats, p: Floats, up: Bools, regime: Codes) -
         member = slice_members(which, ts_ms, regime)
         values[member, column] = 2.0 * signed[member, int(which in _REGIME_OF)] - 0.5
     residual = up - p
-    values[:, _BRIER] = residual**2
-    values[:, _LARGE] = residual
-    values[:, _SLOPE] = np.where(p >= 0.5, residual, -residual)
-    values[:, _BIN:] = 0.0
+    values[:, BRIER] = residual**2
+    values[:, LARGE] = residual
+    values[:, SLOPE] = np.where(p >= 0.5, residual, -residual)
+    values[:, BIN:] = 0.0
     bins = np.minimum((p * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-    values[np.arange(bins.size), _BIN + bins] = residual
+    values[np.arange(bins.size), BIN + bins] = residual
     return values
+
+
+def block_length_ms(horizon_ms: int) -> int:
+    """The length of the blocks that rows with such labels are summed over."""
+    return max(_SHORTEST_BLOCK_MS, _BLOCKS_OF_HORIZON * horizon_ms)
+
+
+def prior_variance(horizon_ms: int) -> Floats:
+    """Long-run variance of a row before any was seen; shape (columns,)."""
+    # Rows that are worth one: labels of one horizon overlap. 0.4·h + 1 was seen for scores
+    # of an autocorrelation of 0.8 to 0.97 a second; it only matters for the first hour.
+    inflation = 0.4 * horizon_ms / 1_000 + 1.0
+    variance = np.full(_COLUMNS, 0.25)
+    variance[: len(_SLICES)] = 1.0 / 3.0
+    variance[BRIER] = 1.0 / 180.0
+    return variance * inflation
 
 
 class AnytimeEvidence:
     """The bounds of one symbol's figures at one horizon."""
 
     def __init__(self, horizon_ms: int) -> None:
-        block_ms = max(_SHORTEST_BLOCK_MS, _BLOCKS_OF_HORIZON * horizon_ms)
-        # Rows that are worth one: labels of one horizon overlap. 0.4·h + 1 was seen for scores
-        # of an autocorrelation of 0.8 to 0.97 a second; it only matters for the first hour.
-        inflation = 0.4 * horizon_ms / 1_000 + 1.0
-        variance = np.full(_COLUMNS, 0.25)
-        variance[: len(_SLICES)] = 1.0 / 3.0
-        variance[_BRIER] = 1.0 / 180.0
-        self._means = MovingMeans(_COLUMNS, block_ms, variance * inflation)
+        self._means = MovingMeans(_COLUMNS, block_length_ms(horizon_ms), prior_variance(horizon_ms))
 
     def add(self, ts_ms: Ints, values: Floats) -> None:
         """Take in labelled rows that were scored forward, in the order of their time.
@@ -131,9 +140,9 @@ class AnytimeEvidence:
         """By core metric, one a level; a figure that nothing can be said of is left out."""
         found = self.difference_bounds()
         # Two functionals, each watched from both sides: the level is shared by four.
-        signed = self._means.bounds(np.array(LEVELS) / 4.0, (_LARGE, _SLOPE))
+        signed = self._means.bounds(np.array(LEVELS) / 4.0, (LARGE, SLOPE))
         if math.isfinite(signed.whole_lower[0, 0]):
-            binned = float(np.abs(self._means.means()[_BIN:]).sum())
+            binned = float(np.abs(self._means.means()[BIN:]).sum())
             found["platt_ece"] = tuple(
                 Anytime(
                     level,
@@ -148,7 +157,7 @@ class AnytimeEvidence:
 
     def difference_bounds(self) -> dict[str, tuple[Anytime, ...]]:
         """The same of the figures that are means, and so have differences that are."""
-        plain = self._means.bounds(np.array(LEVELS), range(_BRIER + 1))
+        plain = self._means.bounds(np.array(LEVELS), range(BRIER + 1))
         names = [*(f"slice_auc_{which}" for which in _SLICES), "platt_brier"]
         return {
             name: tuple(

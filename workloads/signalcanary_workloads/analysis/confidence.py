@@ -92,7 +92,7 @@ class MovingMeans:
 
     def __init__(self, columns: int, block_ms: int, prior_variance: Floats) -> None:
         self._block_ms = block_ms
-        self._span_blocks = max(SMALLEST_WINDOW + 1, SPAN_MS // block_ms)
+        self._span_blocks = span_blocks(block_ms)
         self._prior = np.asarray(prior_variance, np.float64)
         self._ids = np.empty(0, np.int64)
         self._counts = np.empty((0, columns))
@@ -155,25 +155,16 @@ class MovingMeans:
                 continue
             error_of_row = math.sqrt(self._variance(self._ids[:blocks][there], n, total, column))
             rows_back, total_back = np.cumsum(n[::-1]), np.cumsum(total[::-1])
-            sizes = _moving_windows(int(n.size))
+            sizes = moving_windows(int(n.size))
             ends = [*(size - 1 for size in sizes), n.size - 1]
             rows = rows_back[ends]
             mean, error = total_back[ends] / rows, error_of_row / np.sqrt(rows)
             for i, level in enumerate(levels):
-                z = self._critical_values(len(sizes), float(level))
+                z = critical_values(self._span_blocks, len(sizes), float(level))
                 low, high = mean - z * error, mean + z * error
                 lower[i, at], upper[i, at] = low.max(), high.min()
                 whole_lower[i, at], whole_upper[i, at] = low[-1], high[-1]
         return Bounds(lower, upper, whole_lower, whole_upper)
-
-    def _critical_values(self, moving: int, level: float) -> Floats:
-        """z of the first so many moving windows, and of the whole."""
-        span = self._span_blocks
-        every = _moving_windows(span)
-        share = level / 2 / len(every)
-        z = [critical_value(span / size, share) for size in every[:moving]]
-        whole = critical_value(math.log(span / SMALLEST_WINDOW) / 2, level / 2)
-        return np.array([*z, whole])
 
     def _variance(self, ids: Ints, n: Floats, total: Floats, column: int) -> float:
         """Long-run variance of a row: what the sums of blocks stray, a row.
@@ -206,7 +197,21 @@ class MovingMeans:
         self._sums = np.asarray(state["sums"], np.float64).reshape(-1, columns)
 
 
-def _moving_windows(blocks: int) -> list[int]:
+def span_blocks(block_ms: int) -> int:
+    """Blocks that are remembered."""
+    return max(SMALLEST_WINDOW + 1, SPAN_MS // block_ms)
+
+
+def critical_values(span: int, moving: int, level: float) -> Floats:
+    """z of the first so many moving windows, and of the whole, over a span of blocks."""
+    every = moving_windows(span)
+    share = level / 2 / len(every)
+    z = [critical_value(span / size, share) for size in every[:moving]]
+    whole = critical_value(math.log(span / SMALLEST_WINDOW) / 2, level / 2)
+    return np.array([*z, whole])
+
+
+def moving_windows(blocks: int) -> list[int]:
     """4, 8, 16, … blocks, short of all that there are."""
     sizes = []
     window = SMALLEST_WINDOW
