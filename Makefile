@@ -123,6 +123,12 @@ intervals: setup ## How often the 95 % intervals hold the truth, on 1200 markets
 	$(BIN)/pytest tests/unit/analysis/test_coverage.py
 	$(BIN)/python tests/unit/analysis/test_coverage.py
 
+.PHONY: error-rates
+error-rates: export SIGNALCANARY_RUNS ?= 400
+error-rates: setup ## Measure the error rates in full (about an hour), and write docs/error-rates.md
+	$(BIN)/pytest tests/unit/analysis/test_confidence.py tests/unit/backtest/test_null.py --timeout 0
+	$(BIN)/python hack/error_rates.py docs/error-rates.md
+
 .PHONY: clean
 clean: ## Remove what was built here
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

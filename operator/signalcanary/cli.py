@@ -186,6 +186,49 @@ def _add_backtest_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--revision", help="which recorded revision (default: the manifest's, or the only one)"
     )
+    null = parser.add_argument_group(
+        "error rates: --null draws histories instead, from a simulated signal, or in blocks from "
+        "recorded data if it is given"
+    )
+    null.add_argument(
+        "--null",
+        action="store_true",
+        help="estimate how often a healthy canary is rolled back in 48 h",
+    )
+    null.add_argument("--runs", type=_count, default=400, metavar="N", help="(default: 400)")
+    null.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    null.add_argument("--auc", type=float, default=0.58, help="of the signal (default: 0.58)")
+    null.add_argument(
+        "--ar", type=float, default=0.9, help="its autocorrelation a second (default: 0.9)"
+    )
+    null.add_argument(
+        "--horizon", type=_duration, metavar="DURATION", help="(default: the manifest's label)"
+    )
+    null.add_argument(
+        "--fitted",
+        action="store_true",
+        help="probabilities of Platt fits, with their errors, instead of the true ones",
+    )
+    null.add_argument(
+        "--decay",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="also the delay until this is found: auc=0.50, ece=0.15, flip; may be repeated",
+    )
+    null.add_argument("--hours", type=_positive, default=48.0, help="of each history (default: 48)")
+    null.add_argument(
+        "--look", type=_duration, default="60s", metavar="DURATION", help="(default: 60s)"
+    )
+    null.add_argument(
+        "--block", type=_duration, metavar="DURATION", help="of data (default: 4 test windows)"
+    )
+    null.add_argument(
+        "--max-false-rollbacks",
+        type=float,
+        metavar="RATE",
+        help="exit with 1 if the rate may be greater: by its upper 95 %% limit",
+    )
     out = parser.add_argument_group("output")
     out.add_argument("-o", "--output", choices=("text", "json"), default="text")
     out.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture: .svg, .png or .pdf")

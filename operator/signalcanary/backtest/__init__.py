@@ -7,6 +7,10 @@
     fetch       a Prometheus server → such answers                  the network
     report      a replay in words and as JSON                       pure
     picture     a replay as a picture
+    simulation  a signal whose skill is known, as analysis sees it
+    bootstrap   new histories from a recorded one
+    null        how often, and how soon, a policy takes them back   pure
+    error_report    that in words and as JSON                       pure
     command     `signalcanary backtest`
 
 From Python::
@@ -18,8 +22,9 @@ From Python::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from signalcanary.api import SignalCanarySpec
@@ -33,10 +38,19 @@ from signalcanary.backtest.recording import (
 from signalcanary.backtest.replay import GENERATION, Outcome, Replay, replay
 from signalcanary.backtest.tables import build_recording, read_frame
 from signalcanary.contract import format_duration
+from signalcanary.evaluate import MetricsSeen
 from signalcanary.metrics_source import Target
 from signalcanary.revisions import RevisionRef, build_revision, refer_to
 
-__all__ = ["Outcome", "RecordingError", "Replay", "replay_recording", "run", "target_of"]
+__all__ = [
+    "Outcome",
+    "RecordingError",
+    "Replay",
+    "recorded_looks",
+    "replay_recording",
+    "run",
+    "target_of",
+]
 
 
 def run(spec: SignalCanarySpec | Mapping[str, Any], frame: Any) -> Replay:
@@ -63,10 +77,19 @@ def target_of(spec: SignalCanarySpec, namespace: str, name: str) -> Target:
     return Target(namespace, name, _refer(spec).name, horizon, metrics)
 
 
-def replay_recording(
+@dataclass(frozen=True)
+class Looks:
+    """What an operator would have seen of a recorded canary, look by look."""
+
+    recorded: Recorded
+    interval: timedelta
+    seen: Iterator[tuple[datetime, MetricsSeen]]
+
+
+def recorded_looks(
     spec: SignalCanarySpec, recording: Recording, target: Target, revision: str | None = None
-) -> Replay:
-    """Replay a policy on a recording, from the first to the last that is known of the canary.
+) -> Looks:
+    """The looks at a recording, from the first to the last that is known of the canary.
 
     Args:
         target: the canary as the manifest names it.
@@ -88,12 +111,21 @@ def replay_recording(
                 "evaluation.interval"
             )
         interval = own.step
-    target_ref = replace(_refer(spec), name=recorded.target.revision)
-    looks = (
+    seen = (
         (at, own.metrics_of(recorded.target, at))
         for at in instants(recorded.first, recorded.last, interval)
     )
-    story = replay(spec, target_ref, looks, _stable(recorded))
+    return Looks(recorded, interval, seen)
+
+
+def replay_recording(
+    spec: SignalCanarySpec, recording: Recording, target: Target, revision: str | None = None
+) -> Replay:
+    """Replay a policy on a recording; arguments and errors are those of `recorded_looks`."""
+    looks = recorded_looks(spec, recording, target, revision)
+    recorded, interval = looks.recorded, looks.interval
+    target_ref = replace(_refer(spec), name=recorded.target.revision)
+    story = replay(spec, target_ref, looks.seen, _stable(recorded))
     if interval != spec.evaluation.interval:
         story.notes.append(
             f"looked every {format_duration(interval)}, as often as there are samples, where the "

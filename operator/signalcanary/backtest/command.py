@@ -6,8 +6,8 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,15 @@ from signalcanary.backtest import (
     Outcome,
     RecordingError,
     export,
+    recorded_looks,
     replay_recording,
     tables,
     target_of,
 )
 from signalcanary.backtest.recording import Recording
 from signalcanary.backtest.report import render_json, render_text
-from signalcanary.contract import parse_duration
+from signalcanary.backtest.simulation import Decay, Market
+from signalcanary.contract import format_duration, parse_duration
 from signalcanary.lint import check
 from signalcanary.metrics_source import Target
 
@@ -31,6 +33,10 @@ FAILED: Final = 1
 USAGE: Final = 2
 
 TABLES: Final = (".parquet", ".csv")
+BLOCK_OF_TEST_WINDOWS: Final = 4
+"""Length of a bootstrap's blocks: values closer than one test window share rows."""
+MOST_CALIBRATION_ERROR: Final = 0.4
+"""A p near one half can hardly be further off."""
 
 
 class InputError(Exception):
@@ -49,7 +55,7 @@ def run_backtest(args: argparse.Namespace) -> int:
     """The verb; gives its exit code."""
     try:
         policy = read_policy(args.file, args.name)
-        return _replay(args, policy)
+        return _estimate(args, policy) if args.null else _replay(args, policy)
     except (InputError, RecordingError) as error:
         print(f"signalcanary backtest: {error}", file=sys.stderr)
     except OSError as error:
@@ -96,6 +102,99 @@ def _replay(args: argparse.Namespace, policy: Policy) -> int:
         print(render_text(replay), end="")
     is_bad = args.fail_on_rollback and replay.outcome is Outcome.ROLLED_BACK
     return FAILED if is_bad else OK
+
+
+def _estimate(args: argparse.Namespace, policy: Policy) -> int:
+    """Error rates, from a simulated signal or from recorded looks."""
+    from signalcanary.backtest import bootstrap, error_report, null
+
+    spec, decays = policy.spec, {}
+    if args.data is not None or args.prometheus is not None:
+        if args.decay:
+            raise InputError("what a decay looks like is not recorded: leave the data out")
+        recording = _record(args, policy.target)
+        if recording is None:
+            return OK
+        looks = recorded_looks(spec, recording, policy.target, args.revision)
+        test = spec.signal.calibration.test
+        block = args.block or BLOCK_OF_TEST_WINDOWS * test
+        paths = bootstrap.path_of_looks(spec, list(looks.seen))
+        draw = bootstrap.resampler(paths, looks.interval, args.hours, block)
+        policies = {"": null.stretched_spec(spec, args.hours, looks.interval)}
+        healthy = null.count(policies, draw, args.runs, args.seed)[""]
+        about = {"drawn from": "recorded looks", "block": format_duration(block)}
+    else:
+        market = read_market(args, spec)
+        try:
+            healthy = null.estimate({"": spec}, market, args.runs, args.seed)[""]
+            for decay in args.decay:
+                worse = replace(market, decay=read_decay(decay, market.auc))
+                decays[decay] = null.estimate({"": spec}, worse, args.runs, args.seed)[""]
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        about = {
+            "AUC": f"{market.auc:g}",
+            "AR": f"{market.ar:g}",
+            "horizon": f"{market.horizon_seconds}s",
+            "p": "fitted" if market.is_fitted else "true",
+            "look every": f"{market.look_seconds}s",
+        }
+    about |= {"symbols": str(len(spec.symbols.canary)), "seed": str(args.seed)}
+    if args.output == "json":
+        document = error_report.render_json(about, healthy, decays)
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        print(error_report.render_text(about, healthy, decays), end="")
+    most = args.max_false_rollbacks
+    if most is None or healthy.upper_limit <= most:
+        return OK
+    print(
+        f"signalcanary backtest: the false rollbacks may be {healthy.upper_limit:.2%}, more than "
+        f"{most:.2%} (upper {null.CONFIDENCE:.0%} limit; more --runs bring it closer to the rate)",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def read_market(args: argparse.Namespace, spec: SignalCanarySpec) -> Market:
+    """The signal to simulate.
+
+    Raises:
+        InputError: an option cannot be simulated.
+    """
+    horizon = args.horizon or spec.signal.label.horizon
+    for name, value in (("--horizon", horizon), ("--look", args.look)):
+        if value < timedelta(seconds=1) or value % timedelta(seconds=1):
+            raise InputError(f"{name} must be whole seconds: rows come once a second")
+    if not 0.5 <= args.auc < 1.0 or not 0.0 <= args.ar < 1.0:
+        raise InputError("--auc must be from 0.5 to 1, and --ar from 0 to 1, without the 1")
+    return Market(
+        auc=args.auc,
+        ar=args.ar,
+        horizon_seconds=horizon // timedelta(seconds=1),
+        hours=args.hours,
+        look_seconds=args.look // timedelta(seconds=1),
+        is_fitted=args.fitted,
+    )
+
+
+def read_decay(text: str, auc: float) -> Decay:
+    """``auc=0.50``, ``ece=0.15`` or ``flip``.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text == "flip":
+        return Decay(text, auc=1.0 - auc)
+    match = re.fullmatch(r"(auc|ece)=(0?\.[0-9]+)", text)
+    if match is None:
+        raise InputError(f"--decay {text}: write auc=0.50, ece=0.15 or flip")
+    value = float(match[2])
+    if match[1] == "auc":
+        return Decay(text, auc=value)
+    if value > MOST_CALIBRATION_ERROR:
+        raise InputError(f"--decay {text}: an error of p of at most {MOST_CALIBRATION_ERROR}")
+    return Decay(text, calibration_error=value)
 
 
 def _record(args: argparse.Namespace, target: Target) -> Recording | None:

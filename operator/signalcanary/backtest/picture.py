@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from signalcanary.api import Condition
+from signalcanary.api import Condition, Of
 from signalcanary.backtest.recording import RecordingError
 from signalcanary.backtest.replay import Kind, Outcome, Point, Replay
 from signalcanary.contract import METRICS_BY_NAME, format_duration, shown
@@ -169,7 +169,7 @@ def _draw_condition(ax: Axes, replay: Replay, condition: Condition, symbol: str)
         _shade(ax, points, verdict, _GREY, 0.25)
     unit = METRICS_BY_NAME[condition.metric].unit.value
     judged = "orange bound" if any(p.upper is not None for p in points) else "value"
-    text = f"{symbol}   {condition.metric} ({unit})   rolls back if the {judged} is"
+    text = f"{symbol}   {condition.subject} ({unit})   rolls back if the {judged} is"
     text += f" {'above' if is_above else 'below'} {shown(condition.threshold)}"
     text += f" for {format_duration(condition.for_)}" if condition.for_ else ""
     ax.set_title(text, loc="left", fontsize=9)
@@ -208,7 +208,7 @@ def _limits(ends: Sequence[float], condition: Condition) -> tuple[float, float]:
         high = max(high, condition.threshold + 3 * room)
     else:
         low = min(low, condition.threshold - 3 * room)
-    return max(low, metric.minimum - room / 4), high
+    return (max(low, metric.minimum - room / 4) if condition.of is Of.VALUE else low), high
 
 
 def _shade(ax: Axes, points: Sequence[Point], verdict: Verdict, colour: str, alpha: float) -> None:

@@ -176,6 +176,7 @@ def _condition_json(replay: Replay, key: tuple[str, str], points: list[Point]) -
         "condition": name,
         "symbol": symbol,
         "metric": condition.metric,
+        "of": condition.of.value,
         "unit": METRICS_BY_NAME[condition.metric].unit.value,
         "threshold": condition.threshold,
         "forSeconds": condition.for_.total_seconds(),
