@@ -112,7 +112,7 @@ $(PEER)/.installed:
 
 SECONDS_OF_BURST ?= 60
 .PHONY: bench-workloads
-bench-workloads: setup $(PEER)/.installed ## Measure harvest and analysis; one JSON object, 5 min
+bench-workloads: setup $(PEER)/.installed ## Measure harvest and analysis; one JSON object, 3 to 5 min
 	@SIGNALCANARY_CRYPTOFEED_PYTHON=$(PEER)/bin/python \
 		$(BIN)/python -m benchmarks.workloads --seconds $(SECONDS_OF_BURST)
 

@@ -81,9 +81,8 @@ def _show(run: Run, load: Load) -> dict[str, Any]:
 
 def measure_analysing(hours: tuple[int, ...], folder: Path) -> tuple[dict[str, Any], list[Step]]:
     """A step after so many hours, beside a full recomputation, and catching up with the last."""
-    say(f"analysis catches up with {hours[-1]} h × 2 symbols, {REPEATS} times …")
-    caught = measure_catch_up(folder / "catch-up", hours[-1], REPEATS)
-    seconds = Spread.of([one.seconds for one in caught])
+    say(f"analysis catches up with {hours[-1]} h × 2 symbols …")
+    caught = measure_catch_up(folder / "catch-up", hours[-1])
     say("analysis step by step …")
     steps = measure_steps(folder / "steps", hours)
     return {
@@ -92,10 +91,9 @@ def measure_analysing(hours: tuple[int, ...], folder: Path) -> tuple[dict[str, A
             f"{s.hours}h": [round(s.p10_ms, 2), round(s.p90_ms, 2)] for s in steps
         },
         "analysis_tick_mean_ms": {f"{s.hours}h": round(s.mean_ms, 2) for s in steps},
-        "catch_up_s": round(seconds.median, 2),
-        "catch_up_s_spread": seconds.to_json(2),
-        "catch_up_cpu_s": round(Spread.of([one.cpu_seconds for one in caught]).median, 2),
-        "analysis_rss_mib": round(max(one.peak_rss_mib for one in caught), 1),
+        "catch_up_s": round(caught.seconds, 2),
+        "catch_up_cpu_s": round(caught.cpu_seconds, 2),
+        "analysis_rss_mib": round(caught.peak_rss_mib, 1),
     }, steps
 
 
@@ -146,6 +144,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_1m": round(os.getloadavg()[0], 2),
         "nice": os.nice(0),
+        "realtime": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,19 +108,13 @@ class CatchUp:
     entries: int
 
 
-def measure_catch_up(folder: Path, hours: int, repeats: int) -> list[CatchUp]:
-    """Start the real process on stored history of two symbols, again and again."""
+def measure_catch_up(folder: Path, hours: int) -> CatchUp:
+    """Start the real process on stored history of two symbols, none of it on record yet."""
     folder.mkdir(parents=True)
     config = write_config(folder, SYMBOLS)
     storage = open_storage(read_config(config).data_path)
     for seed, symbol in enumerate(SYMBOLS):
         write(storage, symbol, simulate(seed, hours * 60), hours * 60)
-    return [_catch_up(config, folder, hours) for _ in range(repeats)]
-
-
-def _catch_up(config: Path, folder: Path, hours: int) -> CatchUp:
-    # What an earlier one has put on record would not be written again.
-    shutil.rmtree(Path(read_config(config).data_path) / "signals", ignore_errors=True)
     listen, log = f"127.0.0.1:{free_port()}", folder / "analysis.log"
     options = ("--config", str(config), "--shard", "0", "--listen", listen)
     command = module("signalcanary_workloads", "analysis", *options, "--publish", "127.0.0.1:0")

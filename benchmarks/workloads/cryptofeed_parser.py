@@ -18,15 +18,15 @@ from cryptofeed.symbols import Symbol, Symbols
 counted = {TICKER: 0, TRADES: 0}
 
 
-async def on_ticker(ticker, received):
+async def on_ticker(ticker: object, received: float) -> None:
     counted[TICKER] += 1
 
 
-async def on_trade(trade, received):
+async def on_trade(trade: object, received: float) -> None:
     counted[TRADES] += 1
 
 
-def main():
+def main() -> None:
     repeats = int(sys.argv[1])
     frames = sys.stdin.read().splitlines()
     # What it would ask the exchange for when it starts.
@@ -39,7 +39,7 @@ def main():
         callbacks={TRADES: on_trade, TICKER: on_ticker},
     )
 
-    async def run():
+    async def run() -> None:
         handle = feed.message_handler
         for frame in frames:
             await handle(frame, None, 1.0)
