@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,27 +23,42 @@ from signalcanary.contract import (
     HEARTBEAT,
     WARMUP,
     Control,
+    WorkloadConfig,
 )
 
 COMMAND = [sys.executable, "-m", "signalcanary_workloads", "analysis"]
 
 
+Launch = Callable[..., subprocess.Popen[str]]
+
+
 @pytest.fixture
-def process(tmp_path, workload) -> Iterator[subprocess.Popen[str]]:
-    config = tmp_path / "config.json"
-    config.write_text(workload.model_dump_json(by_alias=True))
-    command = [*COMMAND, "--config", str(config), "--shard", "0"]
-    started = subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0", "--poll", "50ms"], stderr=subprocess.PIPE, text=True
-    )
+def launch(tmp_path) -> Iterator[Launch]:
+    """Starts processes, each on a configuration."""
+    all_started: list[subprocess.Popen[str]] = []
+
+    def start(workload: WorkloadConfig, *options: str) -> subprocess.Popen[str]:
+        config = tmp_path / f"config-{len(all_started)}.json"
+        config.write_text(workload.model_dump_json(by_alias=True))
+        command = [*COMMAND, "--config", str(config), "--shard", "0", *options]
+        command += ["--listen", "127.0.0.1:0", "--publish", "127.0.0.1:0", "--poll", "50ms"]
+        all_started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return all_started[-1]
+
     try:
-        yield started
+        yield start
     finally:
-        if started.poll() is None:
-            started.kill()
-        started.wait()
-        assert started.stderr is not None
-        started.stderr.close()
+        for started in all_started:
+            if started.poll() is None:
+                started.kill()
+            started.wait()
+            assert started.stderr is not None
+            started.stderr.close()
+
+
+@pytest.fixture
+def process(launch, workload) -> subprocess.Popen[str]:
+    return launch(workload)
 
 
 def find_url(process: subprocess.Popen[str]) -> str:
@@ -129,6 +144,61 @@ def test_all_13_core_metrics_come_out_when_the_window_spans_all_sessions(window,
         value = shown[metric.name, "BTCUSDT", ""]
         if metric.name.startswith("slice_auc"):
             assert 0.55 < value < 0.85
+
+
+def comparable(url: str) -> dict[tuple[str, ...], float]:
+    """What depends on the rows alone, with all labels."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    found = ("platt_", "slice_", "merge_", "cvd_", "signal_evidence_bound", "signal_evidence_sam")
+    found += ("signal_difference_bound", "analysis_feature", "analysis_rows", "analysis_refits")
+    return {
+        (sample.name, *map(str, sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith(found)
+    }
+
+
+def wait_until(is_there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not is_there():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_process_that_is_killed_again_and_again_ends_where_an_uninterrupted_one_does(
+    launch, workload, volume, tmp_path
+):
+    control = {"revision": "r0", "signal": {"calibration": {"train": "400s"}}}
+    workload = WorkloadConfig.model_validate(
+        workload.model_dump(by_alias=True) | {"control": control, "shards": [["BTCUSDT"]]}
+    )
+    twin = type(volume)(tmp_path / "twin")
+    through = find_url(launch(workload.model_copy(update={"data_path": str(twin.data_path)})))
+    rows = ("analysis_feature_rows_total", "BTCUSDT", "")
+    resumed = ("analysis_snapshots_resumed_total", "BTCUSDT", "")
+    snapshot = volume.data_path / "state/analysis/symbol=BTCUSDT/snapshot.msgpack"
+    for life in range(4):
+        process = launch(workload, "--snapshot", "100ms")
+        url = find_url(process)
+        for _ in range(8):
+            both = volume.commit(75), twin.commit(75)
+            assert both[0].seq == both[1].seq
+        written = snapshot.stat().st_mtime_ns if life else 0
+        shown = wait_for(url, rows, 600.0 * (life + 1))
+        assert shown[resumed] == (life > 0)
+        assert not life or shown["analysis_entries_read_total", "BTCUSDT", ""] < 8 * (life + 1)
+        wait_until(lambda: snapshot.exists() and snapshot.stat().st_mtime_ns > written)  # noqa: B023
+        process.kill() if life < 3 else process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == (-signal.SIGKILL if life < 3 else 0)
+    last = find_url(launch(workload))
+    shown = wait_for(last, rows, 2_400.0)
+    assert shown["analysis_entries_read_total", "BTCUSDT", ""] == 0  # it was ended, not killed
+    wait_for(through, rows, 2_400.0)
+    assert comparable(last) == comparable(through)
+    names = {key[0] for key in comparable(last)}
+    assert {"platt_ece", "signal_evidence_bound", "signal_difference_bound"} <= names
 
 
 def test_a_configuration_that_is_of_no_use_ends_with_2(tmp_path, workload):

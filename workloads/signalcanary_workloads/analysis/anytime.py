@@ -84,6 +84,15 @@ class Reference:
         ranks[np.isnan(f)] = np.nan
         return ranks
 
+    def export_state(self) -> dict[str, Any]:
+        """The samples, as they are."""
+        return {"every": self.every, "of_regime": self.of_regime}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Reference:
+        """From an exported state."""
+        return cls(state["every"], state["of_regime"])
+
 
 def judge_rows(ts_ms: Ints, rank: Floats, p: Floats, up: Bools, regime: Codes) -> Floats:
     """What each labelled row says of each figure; shape (rows, columns), NaN for nothing.

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,10 +34,13 @@ from .gate import GateReader
 from .publish import Publisher, SignalMetrics, publishing
 from .runner import REPORT_SHARE, Clocks, SymbolRunner
 from .signals import SignalLog
+from .snapshot_keeper import SNAPSHOT_SECONDS, SnapshotKeeper, SnapshotMetrics
 
 logger = logging.getLogger(__name__)
 
 SHARD_VARIABLE: Final = "SIGNALCANARY_SHARD"
+LAST_SNAPSHOT_SECONDS: Final = 10.0
+"""Longest that the process stays for them once it is told to end."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,13 +77,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--poll",
-        type=_read_poll_seconds,
+        type=_read_seconds,
         metavar="DURATION",
         help="how often to look for new entries, wall clock (default: 250ms, in a bucket 1s)",
     )
+    parser.add_argument(
+        "--snapshot",
+        type=_read_seconds,
+        default=SNAPSHOT_SECONDS,
+        metavar="DURATION",
+        help="how often to keep what a restart goes on from, wall clock (default: 5m)",
+    )
 
 
-def _read_poll_seconds(text: str) -> float:
+def _read_seconds(text: str) -> float:
     try:
         seconds = parse_duration(text).total_seconds()
     except ValueError as exc:
@@ -137,11 +147,19 @@ async def _run(
     storage = open_storage(config.data_path)
     gate = GateReader.of(config, args.gate)
     logs = {symbol: SignalLog(symbol, config, gate, time.time_ns) for symbol in symbols}
+    registry = CollectorRegistry()
+    metrics = SnapshotMetrics(registry, config, symbols)
+    keepers = {
+        symbol: SnapshotKeeper(
+            storage, symbol, engine_config, metrics, clocks.monotonic, args.snapshot
+        )
+        for symbol in symbols
+    }
+    share = REPORT_SHARE / len(logs)
     runners = [
-        SymbolRunner(symbol, storage, engine_config, clocks, log, REPORT_SHARE / len(logs))
+        SymbolRunner(symbol, storage, engine_config, clocks, log, share, keepers[symbol])
         for symbol, log in logs.items()
     ]
-    registry = CollectorRegistry()
     registry.register(AnalysisCollector(config, lambda: [r.state for r in runners]))
     health = Health()
     with publishing(args.publish) as publisher:
@@ -152,10 +170,20 @@ async def _run(
             beating = asyncio.create_task(outlet.beat())
             try:
                 await _analyse(runners, outlet, health, stop, poll_seconds, beating)
+                await asyncio.to_thread(_end, runners, keepers.values())
             finally:
                 beating.cancel()
     for log in logs.values():
         log.close()
+
+
+def _end(runners: Iterable[SymbolRunner], keepers: Iterable[SnapshotKeeper]) -> None:
+    """Write last snapshots, all at once; what is not written by then a restart replays."""
+    until = time.monotonic() + LAST_SNAPSHOT_SECONDS
+    for runner in runners:
+        runner.end()
+    for keeper in keepers:
+        keeper.wait(max(0.0, until - time.monotonic()))
 
 
 async def _analyse(

@@ -184,17 +184,14 @@ class MovingMeans:
     def export_state(self) -> dict[str, Any]:
         """All that the bounds depend on."""
         return {
-            "ids": self._ids.tolist(),
-            "counts": self._counts.tolist(),
-            "sums": self._sums.tolist(),
+            "ids": self._ids.copy(),
+            "counts": self._counts.copy(),
+            "sums": self._sums.copy(),
         }
 
     def import_state(self, state: dict[str, Any]) -> None:
         """Go on from an exported state."""
-        columns = self._sums.shape[1]
-        self._ids = np.asarray(state["ids"], np.int64)
-        self._counts = np.asarray(state["counts"], np.float64).reshape(-1, columns)
-        self._sums = np.asarray(state["sums"], np.float64).reshape(-1, columns)
+        self._ids, self._counts, self._sums = state["ids"], state["counts"], state["sums"]
 
 
 def span_blocks(block_ms: int) -> int:

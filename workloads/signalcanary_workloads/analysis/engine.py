@@ -16,10 +16,10 @@ reported. The control, another configuration on the same rows, is an engine of i
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from enum import IntEnum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -265,6 +265,52 @@ class Engine:
         self._last_ts_ms = int(features.ts_ms[-1])
         self._window.forget(self._last_ts_ms - self._keep_ms)
         return rows
+
+    def export_state(self) -> dict[str, Any]:
+        """All that depends on the rows so far, between two `take_in`: plain values and arrays
+        that nobody else writes to."""
+        return {
+            "join": self._join.export_state(),
+            "lanes": [lane.export_state() for lane in self._lanes],
+            "window": self._window.export_state(),
+            "direction": asdict(self._direction),
+            "reference": self._reference.export_state() if self._reference else None,
+            "anytime": self._anytime.export_state(),
+            "differences": self._differences.export_state(),
+            "first_usable_ms": self._first_usable_ms,
+            "last_ts_ms": self._last_ts_ms,
+            "counts": {key.value: count for key, count in self._counts.items()},
+            "masked": dict(self._masked),
+            "merge_counts": self._merge_counts.copy(),
+            "merge_sum_ms": self._merge_sum_ms,
+            "control": self._control.export_state() if self._control else None,
+            "rescore": self._rescore.export_state() if self._rescore else None,
+        }
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from the state of an engine of the same configuration.
+
+        The engine is of no use if this raises.
+        """
+        self._join.import_state(state["join"])
+        for lane, of_lane in zip(self._lanes, state["lanes"], strict=True):
+            lane.import_state(of_lane)
+        self._window.import_state(state["window"])
+        self._direction = Direction(**state["direction"])
+        reference = state["reference"]
+        self._reference = Reference.from_state(reference) if reference else None
+        self._anytime.import_state(state["anytime"])
+        self._differences.import_state(state["differences"])
+        self._first_usable_ms = state["first_usable_ms"]
+        self._last_ts_ms = state["last_ts_ms"]
+        self._counts = Counter({Count(key): count for key, count in state["counts"].items()})
+        self._masked = Counter(state["masked"])
+        self._merge_counts = state["merge_counts"]
+        self._merge_sum_ms = state["merge_sum_ms"]
+        if self._control is not None:
+            self._control.import_state(state["control"])
+        if self._rescore is not None:
+            self._rescore.import_state(state["rescore"])
 
     def _drop_out_of_order(self, features: FeatureRows) -> FeatureRows:
         if not len(features):

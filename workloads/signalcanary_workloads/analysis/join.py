@@ -10,7 +10,7 @@ it would never fire (domain notes, trap 3).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -62,6 +62,14 @@ class AsOfJoin:
             delta[found] = (features.ts_ms[found] - pool.ts_ms[safe[found]]).astype(np.float64)
         self._carry = _still_needed(pool, int(features.ts_ms[-1]), int(features.ingest[-1]))
         return Joined(z, delta)
+
+    def export_state(self) -> dict[str, Any]:
+        """The scores that later rows may be joined with."""
+        return dict(vars(self._carry))
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from an exported state."""
+        self._carry = CvdRows(**state)
 
 
 def _latest_visible(pool: CvdRows, ts_ms: Ints, ingest: Ints) -> Ints:

@@ -9,7 +9,7 @@ crosses a gap, or that lack a mid at either end, are masked. Each row gets exact
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -72,3 +72,12 @@ class PendingLabels:
         outcome[ts[future] != then] = Outcome.MISSING_ROW
         self._ts_ms, self._mid, self._gap_epoch = ts[count:], mid[count:], epoch[count:]
         return outcome
+
+    def export_state(self) -> dict[str, Any]:
+        """The rows that wait."""
+        return {"ts_ms": self._ts_ms, "mid": self._mid, "gap_epoch": self._gap_epoch}
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from an exported state."""
+        self._ts_ms, self._mid = state["ts_ms"], state["mid"]
+        self._gap_epoch = state["gap_epoch"]

@@ -8,8 +8,8 @@ which a lane has a column of predictions and one of outcomes.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from .calibrate import FitFailure, Platt
 from .labels import PendingLabels
@@ -68,3 +68,22 @@ class Lane:
         self.refits += 1
         self.fit = Fit(platt, now_ms, rows)
         self.next_fit_ms = now_ms + self._refit_ms
+
+    def export_state(self) -> dict[str, Any]:
+        """All that the next row's prediction, label and fit depend on."""
+        return {
+            "labels": self.labels.export_state(),
+            "fit": asdict(self.fit) if self.fit else None,
+            "next_fit_ms": self.next_fit_ms,
+            "refits": self.refits,
+            "failures": {failure.value: count for failure, count in self.failures.items()},
+        }
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from an exported state."""
+        self.labels.import_state(state["labels"])
+        fit = state["fit"]
+        self.fit = Fit(Platt(**fit["platt"]), fit["fitted_ms"], fit["rows"]) if fit else None
+        self.next_fit_ms = state["next_fit_ms"]
+        self.refits = state["refits"]
+        self.failures = Counter({FitFailure(k): count for k, count in state["failures"].items()})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import isnan
+from typing import Any
 
 import numpy as np
 
@@ -50,3 +51,18 @@ class Rescore:
             trade = AggTrade("", 0, 1.0, abs(delta), 0, 0, ts, delta < 0.0)
             z[at] = self._score.add(trade).z_cvd
         return replace(rows, z=z)
+
+    def export_state(self) -> dict[str, Any]:
+        """All that the next trade's score depends on."""
+        score = self._score.export_state()
+        # A running sum in units of 1e-8, of amounts here: it may outgrow 64 bits.
+        return {
+            "score": score | {"units": str(score["units"])},
+            "last_ingest": self._last_ingest,
+        }
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from an exported state."""
+        score = state["score"]
+        self._score.import_state(score | {"units": int(score["units"])})
+        self._last_ingest = state["last_ingest"]

@@ -1,10 +1,11 @@
 """Feeds one symbol's engine from the store, and hands out what may be shown and sent.
 
 The engine knows event time only; this module decides what that means on the wall clock: when
-an evaluation is due, and what its timestamp may claim. A restart replays every entry of the
-track and revision from number 0 and shows nothing until the newest one is reached; rows that
-were committed before this process started carry their commit time, so that a restart beside a
-dead harvest cannot make old rows look new.
+an evaluation is due, and what its timestamp may claim. A restart goes on from a snapshot, or
+else replays every entry of the track and revision from number 0, and shows nothing until the
+newest one is reached; rows that were committed before this process started carry their commit
+time, those in the snapshot among them, so that a restart beside a dead harvest cannot make old
+rows look new.
 
 A part that cannot be read stops the symbol, and its values disappear: to go on without it
 would be to evaluate rows that were never there. So does a signal that cannot be recorded.
@@ -40,6 +41,8 @@ from .pace import Pace
 from .report import Report
 from .rows import CVD_COLUMNS, FEATURE_COLUMNS, CvdRows, FeatureRows
 from .signals import Flushed, SignalLog
+from .snapshot import Snapshot
+from .snapshot_keeper import SnapshotKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class SymbolRunner:
         clocks: Clocks,
         signals: SignalLog,
         report_share: float = REPORT_SHARE,
+        snapshots: SnapshotKeeper | None = None,
     ) -> None:
         self.state = SymbolState(symbol)
         self._symbol = symbol
@@ -98,13 +102,19 @@ class SymbolRunner:
         self._engine = Engine(config)
         self._clocks = clocks
         self._signals = signals
+        self._snapshots = snapshots
+        self._is_resumed = snapshots is None
+        self._next_seq = 0
+        self._last_commit_ns = 0
+        """Of the entry before `_next_seq`."""
         self._flushed: deque[Flushed] = deque()
         self._started_seconds = clocks.wall()
         self._reader = ManifestReader(storage, symbol, clock=clocks.monotonic)
         self._queue: deque[Entry] = deque()
         self._missed_at: int | None = None
         self._new_rows = 0
-        self._newest_commit_seconds: float | None = None
+        self._newest_row_ns: int | None = None
+        """When the newest entry with a feature row was committed."""
         self._entries_read = 0
         self._errors: Counter[str] = Counter()
         self._logged: set[str] = set()
@@ -128,6 +138,8 @@ class SymbolRunner:
             return False
         try:
             self._signals.open()
+            if not self._is_resumed:
+                self._resume()
             try:
                 at_end = self._read()
             finally:
@@ -140,7 +152,33 @@ class SymbolRunner:
             self._logged.clear()
         if at_end:
             self._publish()
+        if self._snapshots is not None and self._snapshots.is_due(self._next_seq):
+            self._snapshots.save(self._take_snapshot())
         return not at_end
+
+    def end(self) -> None:
+        """Begin to write a last snapshot, if there is anything new and no error before it."""
+        keeper = self._snapshots
+        if keeper is not None and self._error is None and keeper.has_news(self._next_seq):
+            keeper.save(self._take_snapshot())
+
+    def _resume(self) -> None:
+        """Go on from the snapshot, if there is one that is of use."""
+        assert self._snapshots is not None
+        if (resumed := self._snapshots.load(self._signals.recorded_ms)) is not None:
+            self._engine, snapshot = resumed.engine, resumed.snapshot
+            self._next_seq = self._reader.next_seq = snapshot.next_seq
+            self._last_commit_ns = snapshot.committed_ns
+            self._newest_row_ns = snapshot.newest_row_ns
+            # What the engine knows has yet to be shown, as of its commit.
+            self._new_rows = int(snapshot.newest_row_ns is not None)
+        self._is_resumed = True
+
+    def _take_snapshot(self) -> Snapshot:
+        """To be called where all that the engine has seen is on record."""
+        return Snapshot(
+            self._next_seq, self._last_commit_ns, self._newest_row_ns, self._engine.export_state()
+        )
 
     def _read(self) -> bool:
         """Feed the engine for a while; True when no committed entry is left."""
@@ -165,9 +203,10 @@ class SymbolRunner:
             self._entries_read += 1
             taken = self._engine.take_in(features, scores)
             self._signals.take_in(features, self._engine.scored, entry)
+            self._next_seq, self._last_commit_ns = entry.next_seq, entry.committed_ns
             self._new_rows += taken
             if taken:
-                self._newest_commit_seconds = entry.committed_ns / 1e9
+                self._newest_row_ns = entry.committed_ns
             if self._clocks.monotonic() >= stop_at:
                 return False
 
@@ -179,8 +218,8 @@ class SymbolRunner:
             return
         wall = self._clocks.wall()
         evidence, lag = self.state.evidence_seconds, self.state.lag_seconds
-        commit = self._newest_commit_seconds
-        if self._new_rows and commit is not None:
+        if self._new_rows and self._newest_row_ns is not None:
+            commit = self._newest_row_ns / 1e9
             evidence = wall if commit >= self._started_seconds else commit
             lag = wall - commit
         self._new_rows = 0

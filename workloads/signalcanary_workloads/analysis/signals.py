@@ -141,6 +141,11 @@ class SignalLog:
             self._pending = [pending for pending in later if len(pending)]
         self._sink = sink
 
+    @property
+    def recorded_ms(self) -> int | None:
+        """Event time of the last row on record, as far as this process knows."""
+        return self._recorded_ms
+
     def close(self) -> None:
         """Let another process take the record."""
         if self._sink is not None:

@@ -8,7 +8,7 @@ average: space is reused, and copied only when it has run out.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -122,6 +122,19 @@ class RowWindow:
         count = int(np.searchsorted(ts, until_ms, side="right"))
         self._start += count
         self._settled = [settled - count for settled in self._settled]
+
+    def export_state(self) -> dict[str, Any]:
+        """The rows held, and how many are settled at each horizon."""
+        rows = {name: getattr(self.rows, name).copy() for name in _NAMES}
+        return {"rows": rows, "settled": list(self._settled)}
+
+    def import_state(self, state: dict[str, Any]) -> None:
+        """Go on from an exported state of as many horizons."""
+        rows = Columns(**state["rows"])
+        self._store = _allocate(_INITIAL_ROWS, len(self._settled))
+        self._start = self._end = 0
+        self.append(rows)
+        self._settled = state["settled"]
 
     def _make_room(self, count: int) -> None:
         capacity = int(self._store.ts_ms.size)

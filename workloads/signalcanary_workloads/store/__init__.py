@@ -28,7 +28,7 @@ from .manifest import (
     manifest_folder,
 )
 from .parts import read_part, to_parquet
-from .reader import ManifestReader
+from .reader import ManifestReader, has_entry
 from .schema import HARVESTED, ID_COLUMN, SCHEMAS, Kind, Quality, Regime
 from .storage import BUCKET_SCHEME, Lease, Storage, Stored, open_storage
 from .upkeep import Upkeep, UpkeepSettings
@@ -63,6 +63,7 @@ __all__ = [
     "Upkeep",
     "UpkeepSettings",
     "entry_key",
+    "has_entry",
     "manifest_folder",
     "open_storage",
     "read_part",

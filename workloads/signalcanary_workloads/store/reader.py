@@ -24,6 +24,26 @@ LOOK_SECONDS: Final = 60.0
 """Longest that a reader waits for an entry by its name without a look at the listing."""
 
 
+def has_entry(storage: Storage, symbol: str, seq: int, committed_ns: int) -> bool:
+    """Is this the history that had an entry `seq`, committed then? For a reader that goes on.
+
+    It may have been compacted since, or deleted as too old: then there are later ones.
+
+    Raises:
+        StoreError: what is there cannot be read.
+    """
+    key = entry_key(symbol, seq)
+    try:
+        return Entry.from_json(storage.read(key), with_state=False).committed_ns == committed_ns
+    except NotFound:
+        pass
+    listing = Listing.of(item.key for item in storage.find(manifest_folder(symbol)))
+    if (span := listing.cover(seq)) is None:
+        return listing.first_from(seq) is not None
+    whole = CompactedEntry.from_json(storage.read(span.key(symbol)))
+    return whole.members[seq - span.first].committed_ns == committed_ns
+
+
 class ManifestReader:
     """Gives each entry once, in order; many at once where they are compacted."""
 
