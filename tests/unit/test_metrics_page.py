@@ -21,6 +21,7 @@ from signalcanary.telemetry import OperatorMetrics
 from signalcanary_workloads.analysis.exporter import AnalysisCollector
 from signalcanary_workloads.analysis.publish import SignalMetrics
 from signalcanary_workloads.analysis.runner import SymbolState
+from signalcanary_workloads.analysis.snapshot_keeper import SnapshotMetrics
 from signalcanary_workloads.harvest.app import Harvest
 from signalcanary_workloads.harvest.settings import Settings
 
@@ -127,13 +128,14 @@ def families(config: WorkloadConfig) -> dict[str, list[Family]]:
         of_harvest = list(describe(harvest.collector().collect()))
     finally:
         harvest.close()
-    signals, operator = CollectorRegistry(), CollectorRegistry()
-    SignalMetrics(signals, config, [SYMBOL])
+    registry, operator = CollectorRegistry(), CollectorRegistry()
+    SignalMetrics(registry, config, [SYMBOL])
+    SnapshotMetrics(registry, config, [SYMBOL])
     OperatorMetrics(operator)
     analysis = AnalysisCollector(config, lambda: [SymbolState(SYMBOL)])
     return {
         "Harvest": of_harvest,
-        "Analysis": [*describe(analysis.collect()), *describe_registry(signals)],
+        "Analysis": [*describe(analysis.collect()), *describe_registry(registry)],
         "The operator": list(describe_registry(operator)),
     }
 
