@@ -52,6 +52,8 @@ NAME_HELP: Final = (
 MAX_SYMBOLS: Final = 256
 MAX_STAGES: Final = 16
 MAX_CONDITIONS: Final = 32
+DEFAULT_SOURCE: Final = "default"
+"""The metrics source where a spec names none."""
 
 _LABEL_VALUE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 DNS_LABEL: Final = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -93,6 +95,18 @@ StageName = Annotated[
             DNS_LABEL,
             63,
             "write a stage name in lower-case letters, digits and '-', for example canary",
+        )
+    ),
+]
+SourceName = Annotated[
+    str,
+    StringConstraints(pattern=DNS_LABEL, max_length=63),
+    WithJsonSchema(
+        string_schema(
+            DNS_LABEL,
+            63,
+            "write the name of a metrics source in lower-case letters, digits and '-', "
+            "for example default",
         )
     ),
 ]
@@ -645,6 +659,11 @@ class SignalCanarySpec(Model):
     rollback: Rollback = Field(default=Rollback(), description="When the canary is taken back.")
     evaluation: Evaluation = Field(default=Evaluation(), description="How the canary is looked at.")
     workloads: Workloads = Field(default=Workloads(), description="The harvest and analysis pods.")
+    metrics_source: SourceName = Field(
+        default=DEFAULT_SOURCE,
+        description="Name of the metrics source to judge by, one of those that the administrator "
+        "has given the operator. With a name that there is none of, nothing is judged.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

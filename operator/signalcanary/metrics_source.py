@@ -1,33 +1,26 @@
 """Reading the canaries' metrics, from Prometheus or from the workloads themselves.
 
-`MetricsSource` is the port; `Prometheus` is what a cluster uses. One look fetches every due
-canary at once: one instant query a metric, whatever the number of canaries. `assemble` sorts
-the series that came back to the canary, revision and symbol they belong to, and drops the rest.
+`MetricsSource` is the port; `prometheus.Prometheus` is what a cluster uses. One look fetches
+every due canary at once: one instant query a metric, whatever the number of canaries. `assemble`
+sorts the series that came back to the canary, revision and symbol they belong to, and drops the
+rest.
 
     MetricsSourceError
     ├── SourceUnreachable   no connection, or the connection broke
     ├── SourceTimeout       no whole answer before the deadline
-    └── BadResponse         an answer that is not a Prometheus instant vector
+    ├── BadResponse         an answer that is not a Prometheus instant vector
+    └── in `sources`: UnknownSource, UnreadableCredentials
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
-import requests
-import urllib3
-from prometheus_api_client import PrometheusConnect
-from prometheus_api_client.exceptions import PrometheusApiClientException
-from urllib3.util.retry import Retry
-
+from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import (
     DIFFERENCE,
     DIFFERENCE_BOUND,
@@ -68,6 +61,7 @@ class Target:
     Attributes:
         horizon: of the label that it is judged at, as the series' label has it; figures of
             other horizons are for people.
+        source: name of the metrics source to ask.
     """
 
     namespace: str
@@ -75,6 +69,7 @@ class Target:
     revision: str
     horizon: str
     metrics: frozenset[str]
+    source: str = DEFAULT_SOURCE
 
 
 @dataclass(frozen=True)
@@ -273,140 +268,9 @@ def escape(label_value: str) -> str:
 
 
 _MOST_NAMES_IN_A_QUERY = 50
-MOST_BYTES = 256 * 1024 * 1024
-"""Of one answer: some hundred times what ten thousand canaries take."""
-
 SAMPLE_TIME_TOLERANCE = timedelta(seconds=60)
 """How far the time of a sample may be from the instant that was asked for. An answer from some
 cache, or from a server whose clock is wrong, is not an answer of now."""
-
-
-class _Session(requests.Session):
-    """Holds an answer to its deadline as a whole, where `requests` limits the wait for each
-    piece of it, and lets only a complete success pass."""
-
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__()
-        self._most_bytes = most_bytes
-
-    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        ends_at = time.monotonic() + kwargs["timeout"]
-        response = super().request(method, url, *args, **(kwargs | {"stream": True}))
-        with response:
-            body = bytearray()
-            while piece := response.raw.read1(65536, decode_content=True):
-                body += piece
-                if time.monotonic() > ends_at:
-                    raise requests.ReadTimeout("the answer came too slowly")
-                if len(body) > self._most_bytes:
-                    raise BadResponse(f"an answer of more than {self._most_bytes} bytes")
-        response._content = bytes(body)
-        if response.status_code == 200:
-            answer = response.json(object_pairs_hook=_without_repeats)
-            _check_complete(answer)
-            response.json = lambda **_: answer  # type: ignore[method-assign]
-        return response
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of a label that stands twice nobody can say which is meant."""
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        raise BadResponse("a name stands twice in one object")
-    return read
-
-
-def _check_complete(answer: Any) -> None:
-    if not isinstance(answer, dict) or answer.get("status") != "success":
-        detail = answer.get("error") if isinstance(answer, dict) else None
-        raise BadResponse(f"the query did not succeed: {str(detail)[:200]}")
-    if answer.get("warnings"):
-        # What a federation cannot reach it leaves out: absent is then not the same as silent.
-        raise BadResponse(f"the answer is partial: {str(answer['warnings'])[:200]}")
-    data = answer.get("data")
-    if not isinstance(data, dict) or data.get("resultType") != "vector":
-        raise BadResponse("the result is no instant vector")
-
-
-class Prometheus:
-    """A Prometheus server, or anything that speaks its query API."""
-
-    def __init__(
-        self,
-        url: str,
-        deadline: timedelta = timedelta(seconds=8),
-        *,
-        most_bytes: int = MOST_BYTES,
-    ) -> None:
-        url = url.rstrip("/")
-        self._deadline = deadline
-        # A failed look is a verdict of its own; the next look is the retry. With read=False a
-        # timeout comes as itself, not as a connection that could not be made.
-        self._session = _Session(most_bytes)
-        self._client = PrometheusConnect(url=url, retry=Retry(0, read=False), session=self._session)
-        # Threads of its own: a server that hangs must not hold up anything else.
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
-        self._shown_url = without_password(url)
-
-    def close(self) -> None:
-        """Let go of the connections; reads that are under way end by their deadline."""
-        self._session.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def fetch(
-        self, targets: Sequence[Target], at: datetime | None = None
-    ) -> Mapping[Target, MetricsSeen]:
-        if not targets:
-            return {}
-        loop = asyncio.get_running_loop()
-        try:
-            # The thread keeps the deadline but for headers that trickle in.
-            async with asyncio.timeout(self._deadline.total_seconds() + 1):
-                series = await loop.run_in_executor(self._threads, self._query_all, targets, at)
-        except MetricsSourceError as error:
-            return failed(targets, error)
-        except TimeoutError:
-            return failed(targets, self._timeout())
-        return assemble(targets, series)
-
-    def _timeout(self) -> SourceTimeout:
-        return SourceTimeout(
-            f"{self._shown_url} did not answer within {format_duration(self._deadline)}"
-        )
-
-    def _query_all(self, targets: Sequence[Target], at: datetime | None) -> list[Series]:
-        # One instant for all, so that no value is newer than the evidence beside it.
-        at = at or datetime.now(UTC)
-        selector = build_selector(targets)
-        ends_at = time.monotonic() + self._deadline.total_seconds()
-        return [
-            series
-            for metric in series_names(targets)
-            for series in self._query(metric, f"{metric}{{{selector}}}", at, ends_at)
-        ]
-
-    def _query(self, metric: str, query: str, at: datetime, ends_at: float) -> list[Series]:
-        left = ends_at - time.monotonic()
-        if left <= 0:
-            raise self._timeout()
-        # In seconds without a unit: with one, Prometheus takes only whole numbers.
-        params = {"timeout": f"{left:.3f}", "time": f"{at.timestamp():.3f}"}
-        url = self._shown_url
-        try:
-            result = self._client.custom_query(query, params=params, timeout=left)
-            return parse_vector(metric, result, at)
-        except BadResponse as error:
-            raise BadResponse(f"{url}: {error}") from error
-        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise self._timeout() from error
-        except (requests.JSONDecodeError, urllib3.exceptions.DecodeError) as error:
-            raise BadResponse(f"{url} answered something that is not JSON") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise SourceUnreachable(f"{url}: {_root_cause(error)}") from error
-        except PrometheusApiClientException as error:
-            raise BadResponse(f"{url}: {str(error)[:200]}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise BadResponse(f"{url} answered no Prometheus result") from error
 
 
 def parse_vector(metric: str, result: Any, at: datetime) -> list[Series]:
@@ -439,15 +303,3 @@ def _parse_series(metric: str, item: Any, at: datetime) -> Series:
             f"by more than {format_duration(SAMPLE_TIME_TOLERANCE)}"
         )
     return Series(metric, labels, float(value))
-
-
-def without_password(url: str) -> str:
-    """An address as status may show it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _root_cause(error: BaseException) -> str:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return str(error) or type(error).__name__

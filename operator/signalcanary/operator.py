@@ -13,29 +13,35 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 import kopf
 from prometheus_client import CollectorRegistry
 
 from signalcanary import __version__, cluster, leader, telemetry
+from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import format_duration, parse_duration
 from signalcanary.handlers import build_registry, build_settings
-from signalcanary.metrics_source import Prometheus
 from signalcanary.poller import Poller
+from signalcanary.prometheus import Prometheus
 from signalcanary.reconciler import Reconciler
 from signalcanary.resources import WorkloadSettings
+from signalcanary.sources import (
+    MAX_DEADLINE,
+    SourceConfig,
+    Sources,
+    SourcesError,
+    check_url,
+    read_sources,
+)
 from signalcanary.store import Kind, Store
 from signalcanary.subject import Settings
 
 logger = logging.getLogger("signalcanary")
-
-MAX_DEADLINE: Final = timedelta(seconds=30)
-"""Of the metrics source: half of what liveness allows a round."""
 
 STOP_SECONDS: Final = 2.0
 """How long the watches may take to end."""
@@ -45,8 +51,7 @@ STOP_SECONDS: Final = 2.0
 class Options:
     """What the process is started with."""
 
-    prometheus_url: str
-    prometheus_deadline: timedelta
+    sources: Mapping[str, SourceConfig]
     namespace: str | None
     lease_namespace: str
     lease_name: str
@@ -67,14 +72,21 @@ def parse_options(argv: Sequence[str]) -> Options:
         "--prometheus-url",
         type=_url,
         default=env.get("SIGNALCANARY_PROMETHEUS_URL") or None,
-        required=not env.get("SIGNALCANARY_PROMETHEUS_URL"),
-        help="base URL of the Prometheus that scrapes the workloads",
+        help="base URL of the Prometheus that scrapes the workloads: the metrics source default",
     )
     add(
         "--prometheus-deadline",
         type=_deadline,
         default=env.get("SIGNALCANARY_PROMETHEUS_DEADLINE") or "8s",
         help="longest time for all queries of a look (default 8s)",
+    )
+    add(
+        "--metrics-sources",
+        type=Path,
+        metavar="FILE",
+        default=env.get("SIGNALCANARY_METRICS_SOURCES") or None,
+        help="YAML file of metrics sources by name, with their credentials' files "
+        "(docs/metrics-sources.md)",
     )
     add(
         "--workloads-image",
@@ -121,10 +133,13 @@ def parse_options(argv: Sequence[str]) -> Options:
         help="HOST:PORT of metrics and health (default 127.0.0.1:8080)",
     )
     args = parser.parse_args(argv)
+    try:
+        sources = _sources(args.prometheus_url, args.prometheus_deadline, args.metrics_sources)
+    except SourcesError as error:
+        parser.error(str(error))
     host, port = args.listen
     return Options(
-        prometheus_url=args.prometheus_url,
-        prometheus_deadline=args.prometheus_deadline,
+        sources=sources,
         namespace=args.namespace,
         lease_namespace=args.lease_namespace,
         lease_name=args.lease_name,
@@ -137,6 +152,25 @@ def parse_options(argv: Sequence[str]) -> Options:
             status_interval=args.status_interval,
         ),
     )
+
+
+def _sources(url: str | None, deadline: timedelta, file: Path | None) -> Mapping[str, SourceConfig]:
+    """The metrics sources by name: those of the file, and the one of the command line.
+
+    Raises:
+        SourcesError: there are none, or one cannot be used.
+    """
+    sources = read_sources(file) if file is not None else {}
+    if url is not None:
+        if DEFAULT_SOURCE in sources:
+            raise SourcesError(
+                f"{file} and --prometheus-url both give the metrics source {DEFAULT_SOURCE}: "
+                "keep one of them"
+            )
+        sources[DEFAULT_SOURCE] = SourceConfig(url=url, deadline=deadline)
+    if not sources:
+        raise SourcesError("no metrics source: give --prometheus-url or --metrics-sources")
+    return sources
 
 
 def _duration(text: str) -> timedelta:
@@ -155,10 +189,10 @@ def _deadline(text: str) -> timedelta:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"write http://HOST:PORT, not {text!r}")
-    return text
+    try:
+        return check_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -204,11 +238,12 @@ async def run(options: Options) -> None:
         logger.info("signalcanary %s, metrics at %s/metrics", __version__, url)
         kube = cluster.Cluster(api, metrics, options.identity)
         await _check(kube, options.namespace)
-        source = Prometheus(options.prometheus_url, options.prometheus_deadline)
+        clients = {name: Prometheus(config) for name, config in options.sources.items()}
+        namespaces = {name: config.namespaces for name, config in options.sources.items()}
         poller = Poller(
             store,
             kube,
-            source,
+            Sources(clients, namespaces),
             Reconciler(kube, store, options.settings, metrics),
             options.settings,
             metrics,
@@ -261,7 +296,8 @@ async def run(options: Options) -> None:
             await _end(election, leader.RETRY_SECONDS + 1)
             await _end(stopping, STOP_SECONDS)
             await _end(watching, STOP_SECONDS)
-            source.close()
+            for client in clients.values():
+                client.close()
         for task in done:
             task.result()  # raises what ended it
         logger.info("stopped")

@@ -69,7 +69,14 @@ class Subject:
         metrics = frozenset(c.metric for c in self.spec.rollback.conditions)
         # If the canary is still one of an earlier spec, what is read of it is not judged.
         horizon = format_duration(self.spec.signal.label.horizon)
-        return Target(self.key.namespace, self.key.name, revision.name, horizon, metrics)
+        return Target(
+            self.key.namespace,
+            self.key.name,
+            revision.name,
+            horizon,
+            metrics,
+            self.spec.metrics_source,
+        )
 
 
 def read(item: Live, settings: Settings) -> Subject:

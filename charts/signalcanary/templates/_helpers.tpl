@@ -25,3 +25,5 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .image.digest -}}{{ .image.repository }}@{{ .image.digest }}
 {{- else -}}{{ .image.repository }}:{{ .image.tag | default .default }}{{- end -}}
 {{- end -}}
+
+{{- define "signalcanary.sourceFolder" -}}/etc/signalcanary/credentials/{{ . }}{{- end -}}

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
 from signalcanary.backtest.recording import RecordingError
-from signalcanary.metrics_source import Target, build_selector, series_names, without_password
+from signalcanary.metrics_source import Target, build_selector, series_names
 
 MOST_POINTS: Final = 10_000
 """Of one series in one answer; Prometheus gives at most 11,000."""
@@ -53,7 +54,7 @@ def pieces(first: datetime, last: datetime, step: timedelta) -> Iterator[tuple[d
 
 
 def _ask(session: requests.Session, url: str, parameters: dict[str, str]) -> Any:
-    shown = without_password(url)
+    shown = _without_password(url)
     try:
         address = f"{url.rstrip('/')}/api/v1/query_range"
         response = session.get(address, params=parameters, timeout=TIMEOUT_SECONDS)
@@ -68,3 +69,8 @@ def _ask(session: requests.Session, url: str, parameters: dict[str, str]) -> Any
         detail = answer.get("error") if isinstance(answer, dict) else None
         raise RecordingError(f"{shown}: {parameters['query']}: {str(detail)[:200]}")
     return answer
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

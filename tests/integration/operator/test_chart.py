@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from api_server import SYSTEM, ApiServer, path_of
+
+from signalcanary.sources import read_sources
 
 URL = "--set=prometheus.url=http://prometheus.monitoring.svc:9090"
 DIGEST = "sha256:" + "0" * 64
@@ -15,6 +18,12 @@ MATRIX = {
     "replicas": ["--set=replicas=3"],
     "one namespace": ["--set=watchNamespace=default"],
     "an account of one's own": ["--set=serviceAccount.create=false,serviceAccount.name=mine"],
+    "metrics sources": [
+        "--set=metricsSources.mimir.url=https://mimir/prometheus,metricsSources.mimir.tenant=a",
+        "--set=metricsSources.mimir.secretName=mimir,metricsSources.mimir.tls.caFile=ca.crt",
+        "--set=metricsSources.mimir.serviceAccountToken.audience=mimir",
+        "--set=metricsSources.mimir.bearerTokenFile=token,podAnnotations=null",
+    ],
     "by digest": [f"--set=image.digest={DIGEST},workloads.image.digest={DIGEST}"],
     "placed": [
         "--set=nodeSelector.disk=ssd,priorityClassName=high,imagePullSecrets[0].name=pull",
@@ -54,6 +63,26 @@ def test_replicas_are_spread_and_disrupted_one_by_one(api: ApiServer) -> None:
     assert "topologySpreadConstraints" not in one["Deployment/signalcanary"]["spec"]["template"]
 
 
+def test_the_operator_reads_the_sources_that_the_chart_writes(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    items = render(api, *MATRIX["metrics sources"])
+    text = items["ConfigMap/signalcanary-metrics-sources"]["data"]["sources.yaml"]
+    (tmp_path / "token").write_text("t")
+    folder = "/etc/signalcanary/credentials/mimir"
+    file = tmp_path / "sources.yaml"
+    file.write_text(text.replace(folder, str(tmp_path)).replace("caFile: ca.crt", "{}"))
+    mimir = read_sources(file)["mimir"]
+    assert (mimir.url, mimir.tenant) == ("https://mimir/prometheus", "a")
+    assert mimir.file(mimir.bearer_token_file) == tmp_path / "token"
+    pod = items["Deployment/signalcanary"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+    assert mounts["source-mimir"] == folder
+    (environment,) = [v for v in container["env"] if v["name"] == "SIGNALCANARY_METRICS_SOURCES"]
+    assert environment["value"] == mounts["sources"] + "/sources.yaml"
+
+
 def test_every_release_has_a_lease_of_its_own(api: ApiServer) -> None:
     for release in ("signalcanary", "second"):
         items = api.template(URL, release=release)
@@ -78,6 +107,10 @@ def test_every_release_has_a_lease_of_its_own(api: ApiServer) -> None:
     [
         (["--set=replicas=1"], "prometheus.url: set it to the base URL"),
         (["--set=prometheus.url=prometheus:9090"], "url"),
+        ([URL, "--set=metricsSources.default.url=http://h"], "metricsSources.default"),
+        ([URL, "--set=metricsSources.a.url=http://u:p@h"], "url"),
+        ([URL, "--set=metricsSources.a.url=http://h,metricsSources.a.bearerToken=b"], "bearerTok"),
+        ([URL, "--set=metricsSources.a.tenant=b"], "missing property 'url'"),
         ([URL, "--set=statusInterval=soon"], "statusInterval"),
         ([URL, "--set=replicas=two"], "replicas"),
         ([URL, "--set=image.digest=latest"], "digest"),

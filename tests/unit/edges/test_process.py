@@ -69,7 +69,7 @@ def test_options_have_defaults_and_environment_variables(
     options = parse_options([*REQUIRED, "--listen=[::1]:9000"])
     assert (options.host, options.port) == ("::1", 9000)
     assert options.namespace is None
-    assert options.prometheus_deadline == timedelta(seconds=8)
+    assert options.sources["default"].deadline == timedelta(seconds=8)
     monkeypatch.setenv("SIGNALCANARY_PROMETHEUS_URL", "https://prometheus/base")
     monkeypatch.setenv("SIGNALCANARY_WORKLOADS_IMAGE", "w@sha256:1")
     monkeypatch.setenv("SIGNALCANARY_STATUS_INTERVAL", "2s")
