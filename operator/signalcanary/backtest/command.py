@@ -109,6 +109,8 @@ def _estimate(args: argparse.Namespace, policy: Policy) -> int:
     from signalcanary.backtest import bootstrap, error_report, null
 
     spec, decays = policy.spec, {}
+    if args.plot is not None or args.fail_on_rollback:
+        raise InputError("--plot and --fail-on-rollback are about one replay: leave --null out")
     if args.data is not None or args.prometheus is not None:
         if args.decay:
             raise InputError("what a decay looks like is not recorded: leave the data out")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -42,6 +43,8 @@ _PHASES: Final = {
 }
 _STAGES: Final = ("#d0e1f2", "#b0cbe8", "#94b8de", "#7aa6d4")
 _ROW_INCHES: Final = 2.0
+_TITLE_LETTERS: Final = 105
+"""In a line of the title."""
 
 
 def draw(replay: Replay, path: Path) -> None:
@@ -115,7 +118,7 @@ def _title(replay: Replay) -> str:
     if replay.outcome is Outcome.PROMOTED:
         return f"{version}: promoted after {after}, every condition having held"
     why = decided.message.partition(": ")[2].partition("; ")[0]
-    return f"{version}: rolled back after {after}\n{why}"
+    return f"{version}: rolled back after {after}\n" + fill(why, _TITLE_LETTERS)
 
 
 def _after(replay: Replay, at: datetime) -> float:

@@ -256,6 +256,7 @@ def test_the_estimate_is_told_and_keeps_its_shape(
         (["--horizon", "1500ms"], "--horizon must be whole seconds"),
         (["--auc", "0.9", "--ar", "0", "--horizon", "60s"], "no score with an autocorrelation of"),
         (["--data", "t.csv", "--decay", "flip"], "what a decay looks like is not recorded"),
+        (["--plot", "p.svg"], "about one replay: leave --null out"),
         (["--data", "t.csv"], "less than two blocks of 2h"),
     ],
 )
