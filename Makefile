@@ -125,7 +125,7 @@ intervals: setup ## How often the 95 % intervals hold the truth, on 1200 markets
 
 .PHONY: error-rates
 error-rates: export SIGNALCANARY_RUNS ?= 400
-error-rates: setup ## Measure the error rates in full (about an hour), and write docs/error-rates.md
+error-rates: setup ## Measure the error rates in full (hours), and write docs/error-rates.md
 	$(BIN)/pytest tests/unit/analysis/test_confidence.py tests/unit/backtest/test_null.py --timeout 0
 	$(BIN)/python hack/error_rates.py docs/error-rates.md
 
