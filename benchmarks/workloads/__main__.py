@@ -82,7 +82,7 @@ def _show(run: Run, load: Load) -> dict[str, Any]:
 def measure_analysing(hours: tuple[int, ...], folder: Path) -> tuple[dict[str, Any], list[Step]]:
     """A step after so many hours, beside a full recomputation, and catching up with the last."""
     say(f"analysis catches up with {hours[-1]} h × 2 symbols …")
-    caught = measure_catch_up(folder / "catch-up", hours[-1])
+    caught, restarted = measure_catch_up(folder / "catch-up", hours[-1])
     say("analysis step by step …")
     steps = measure_steps(folder / "steps", hours)
     return {
@@ -93,6 +93,8 @@ def measure_analysing(hours: tuple[int, ...], folder: Path) -> tuple[dict[str, A
         "analysis_tick_mean_ms": {f"{s.hours}h": round(s.mean_ms, 2) for s in steps},
         "catch_up_s": round(caught.seconds, 2),
         "catch_up_cpu_s": round(caught.cpu_seconds, 2),
+        "restart_s": round(restarted.seconds, 2),
+        "restart_cpu_s": round(restarted.cpu_seconds, 2),
         "analysis_rss_mib": round(caught.peak_rss_mib, 1),
     }, steps
 
@@ -179,6 +181,7 @@ def print_table(found: dict[str, Any]) -> None:
         again, ratio = peers["recompute_ms"][hours], peers["recompute_ratio"][hours]
         rows.append((f"analysis step after {hours}", f"{tick} ms; all anew {again} ms, ×{ratio}"))
     rows.append(("catch up, 2 symbols", f"{found['catch_up_s']} s"))
+    rows.append(("restart from snapshots", f"{found['restart_s']} s"))
     if peers["parse_us"] is not None:
         rows.append(("parse a recorded frame", f"{peers['parse_us']} µs"))
         rows.append(("parse, and all features", f"{peers['features_us']} µs"))

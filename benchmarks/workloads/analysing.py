@@ -108,13 +108,22 @@ class CatchUp:
     entries: int
 
 
-def measure_catch_up(folder: Path, hours: int) -> CatchUp:
-    """Start the real process on stored history of two symbols, none of it on record yet."""
+def measure_catch_up(folder: Path, hours: int) -> tuple[CatchUp, CatchUp]:
+    """Start the real process on stored history of two symbols, and after SIGTERM once more.
+
+    Returns:
+        From the first entry on, none of it on record yet; and from the snapshots.
+    """
     folder.mkdir(parents=True)
     config = write_config(folder, SYMBOLS)
     storage = open_storage(read_config(config).data_path)
     for seed, symbol in enumerate(SYMBOLS):
         write(storage, symbol, simulate(seed, hours * 60), hours * 60)
+    return _catch_up(config, folder, hours * 60 * len(SYMBOLS)), _catch_up(config, folder, 0)
+
+
+def _catch_up(config: Path, folder: Path, wanted: int) -> CatchUp:
+    """Start it, wait until it is ready after so many entries, and end it."""
     listen, log = f"127.0.0.1:{free_port()}", folder / "analysis.log"
     options = ("--config", str(config), "--shard", "0", "--listen", listen)
     command = module("signalcanary_workloads", "analysis", *options, "--publish", "127.0.0.1:0")
@@ -124,7 +133,7 @@ def measure_catch_up(folder: Path, hours: int) -> CatchUp:
         seconds = time.monotonic() - begun
         page = get(f"http://{listen}/metrics") or ""
         entries = int(series_sum(page, "analysis_entries_read_total"))
-        if entries != hours * 60 * len(SYMBOLS):
+        if entries != wanted:
             raise BenchmarkError(f"ready after {entries} entries")
         return CatchUp(seconds, cpu_seconds(process.pid), peak_rss_mib(process.pid), entries)
 
