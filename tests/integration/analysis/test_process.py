@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from signalcanary.contract import (
     Control,
     WorkloadConfig,
 )
+from signalcanary_workloads.analysis.signals import FOLDER
+from signalcanary_workloads.store import ManifestReader, open_storage, read_part
 
 COMMAND = [sys.executable, "-m", "signalcanary_workloads", "analysis"]
 
@@ -199,6 +202,29 @@ def test_a_process_that_is_killed_again_and_again_ends_where_an_uninterrupted_on
     assert comparable(last) == comparable(through)
     names = {key[0] for key in comparable(last)}
     assert {"platt_ece", "signal_evidence_bound", "signal_difference_bound"} <= names
+
+
+def test_old_signals_are_compacted_and_the_record_goes_on(launch, workload, volume):
+    update = {"compaction_interval": timedelta(minutes=30), "shards": (("BTCUSDT",),)}
+    workload = workload.model_copy(update=update)
+    compacted = ("analysis_entries_compacted_total", "BTCUSDT", "")
+    for life in range(2):  # a pass is made at the start: the second finds what the first left
+        process = launch(workload)
+        url = find_url(process)
+        for n in range(4):
+            volume.commit(500)
+            entries = 4 * life + n + 1
+            wait_for(url, ("analysis_feature_rows_total", "BTCUSDT", ""), 500.0 * entries)
+        wait_until(lambda: not life or scrape(url)[compacted] > 0)  # noqa: B023
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    record = open_storage(f"{volume.data_path}/{FOLDER}")
+    entries = ManifestReader(record, "BTCUSDT").poll()
+    assert len(entries) == 6  # three of the eight are one
+    parts = [part for entry in entries for part in entry.parts]
+    times = [ts for part in parts for ts in read_part(record, part, ("ts",))["ts"].to_pylist()]
+    assert len(times) == 4_000
+    assert times == sorted(set(times))
 
 
 def test_a_configuration_that_is_of_no_use_ends_with_2(tmp_path, workload):

@@ -287,8 +287,8 @@ async def test_finished_stretches_are_compacted_beside_the_commits_and_kept_as_l
             if second % 3 == 0:
                 before = counts.commits
                 await kit.wait_until(lambda n=before: counts.commits > n, "a commit")
-        await kit.wait_until(lambda: counts.entries_expired >= 10, "old entries are deleted")
-        assert counts.upkeep_errors == {}
+        await kit.wait_until(lambda: counts.upkeep.expired >= 10, "old entries are deleted")
+        assert counts.upkeep.errors == {}
     ids = ids_of(kit, data_path)
     assert ids == list(range(ids[0], 121)), "what is left is whole"
     assert 1 < ids[0] <= 60, "and is as long as was asked for"

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from signalcanary.contract import METRICS_PORT, WorkloadConfig, parse_duration
 from signalcanary.stream import HEARTBEAT_SECONDS, SIGNALS_PORT, Heartbeat
 
+from ..housekeeping import Housekeeping, UpkeepCounts
 from ..serving import Health, serve, split_listen
 from ..store import BUCKET_SCHEME, open_storage
 from .engine import EngineConfig
@@ -33,7 +34,7 @@ from .exporter import AnalysisCollector
 from .gate import GateReader
 from .publish import Publisher, SignalMetrics, publishing
 from .runner import REPORT_SHARE, Clocks, SymbolRunner
-from .signals import SignalLog
+from .signals import FOLDER, SignalLog
 from .snapshot_keeper import SNAPSHOT_SECONDS, SnapshotKeeper, SnapshotMetrics
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,10 @@ async def _run(
         SymbolRunner(symbol, storage, engine_config, clocks, log, share, keepers[symbol])
         for symbol, log in logs.items()
     ]
-    registry.register(AnalysisCollector(config, lambda: [r.state for r in runners]))
+    upkeep = {symbol: UpkeepCounts() for symbol in symbols}
+    registry.register(AnalysisCollector(config, lambda: [r.state for r in runners], upkeep))
+    record = open_storage(f"{config.data_path}/{FOLDER}")
+    housekeeping = Housekeeping(record, config, upkeep)
     health = Health()
     with publishing(args.publish) as publisher:
         outlet = _Outlet(config, publisher, gate, logs, SignalMetrics(registry, config, symbols))
@@ -168,11 +172,15 @@ async def _run(
             logger.info("signals of %s at %s", ", ".join(symbols), publisher.address)
             logger.info("analysis of %s at %s/metrics", ", ".join(symbols), url)
             beating = asyncio.create_task(outlet.beat())
+            keeping = asyncio.create_task(housekeeping.run())
             try:
-                await _analyse(runners, outlet, health, stop, poll_seconds, beating)
+                await _analyse(runners, outlet, health, stop, poll_seconds, (beating, keeping))
+                housekeeping.end()
                 await asyncio.to_thread(_end, runners, keepers.values())
             finally:
                 beating.cancel()
+                housekeeping.end()
+                await keeping  # a pass that is under way stops where it may
     for log in logs.values():
         log.close()
 
@@ -192,7 +200,7 @@ async def _analyse(
     health: Health,
     stop: asyncio.Event,
     poll_seconds: float,
-    beating: asyncio.Task[None],
+    beside: Sequence[asyncio.Task[None]],
 ) -> None:
     while not stop.is_set():
         more = False
@@ -202,8 +210,9 @@ async def _analyse(
             more = await asyncio.to_thread(runner.step) or more
             outlet.send(runner)
             health.heartbeat()
-        if beating.done():
-            beating.result()  # raises what ended it
+        for task in beside:
+            if task.done():
+                task.result()  # raises what ended it
         behind = [r.state.symbol for r in runners if not r.caught_up]
         health.set_ready(not behind, f"catching up: {', '.join(behind)}" if behind else "")
         if not more:

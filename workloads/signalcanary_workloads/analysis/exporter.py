@@ -8,7 +8,7 @@ reason (`signal_value_valid`). A symbol that cannot be read shows no evidence ei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -30,6 +30,7 @@ from signalcanary.contract import (
     format_duration,
 )
 
+from ..housekeeping import UpkeepCounts
 from .anytime import UNKNOWN, Anytime
 from .engine import Count
 from .report_series import Place, ReportSeries
@@ -53,8 +54,14 @@ _OWN_COUNTERS: Final = (
 class AnalysisCollector(Collector):
     """Renders the published states of this shard's symbols on each scrape."""
 
-    def __init__(self, config: WorkloadConfig, states: Callable[[], Sequence[SymbolState]]) -> None:
+    def __init__(
+        self,
+        config: WorkloadConfig,
+        states: Callable[[], Sequence[SymbolState]],
+        upkeep: Mapping[str, UpkeepCounts] | None = None,
+    ) -> None:
         self._states = states
+        self._upkeep = upkeep or {}
         self._labels = [label.value for label in MetricLabel if label is not MetricLabel.METRIC]
         self._constant = (config.namespace, config.name, config.track.value, config.revision)
         self._horizon = format_duration(config.signal.label.horizon)
@@ -72,6 +79,7 @@ class AnalysisCollector(Collector):
         yield from self._bounds(states)
         yield from self._report(states)
         yield from self._own(states)
+        yield from self._of_upkeep()
 
     def _values_of(self, symbol: str) -> list[str]:
         return [*self._constant, symbol, self._horizon]
@@ -197,6 +205,24 @@ class AnalysisCollector(Collector):
                 if evaluation.match_ratio is not None:
                     ratio.add_metric(labels, evaluation.match_ratio)
         yield from (entries, errors, masked, failures, lag, ratio, sign, *counters.values())
+
+    def _of_upkeep(self) -> Iterator[Family]:
+        compacted = self._counter(
+            "analysis_entries_compacted", "Entries of the signals' record made one with others."
+        )
+        expired = self._counter(
+            "analysis_entries_expired", "Entries of the signals' record deleted as too old."
+        )
+        errors = self._counter(
+            "analysis_upkeep_errors", "Passes over the signals' record that failed.", "reason"
+        )
+        for symbol, counts in self._upkeep.items():
+            labels = self._values_of(symbol)
+            compacted.add_metric(labels, counts.compacted)
+            expired.add_metric(labels, counts.expired)
+            for reason, count in counts.errors.items():
+                errors.add_metric([*labels, reason], count)
+        yield from (compacted, expired, errors)
 
 
 def _add_bound(family: GaugeMetricFamily, labels: Sequence[str], found: Anytime) -> None:

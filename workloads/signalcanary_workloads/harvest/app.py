@@ -31,7 +31,6 @@ from signalcanary_workloads.harvest.feed import (
     plan_subscriptions,
 )
 from signalcanary_workloads.harvest.handover import Released
-from signalcanary_workloads.harvest.housekeeping import Housekeeping
 from signalcanary_workloads.harvest.metrics import HarvestCollector, RuntimeCounts, SymbolCounts
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.rest import TradeHistory
@@ -40,6 +39,7 @@ from signalcanary_workloads.harvest.settings import Settings
 from signalcanary_workloads.harvest.sink import ResumeFailed, SymbolSink
 from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import BookTicker, WireError, parse_frame
+from signalcanary_workloads.housekeeping import Housekeeping
 from signalcanary_workloads.serving import Health, serve
 from signalcanary_workloads.store import open_storage
 
@@ -93,7 +93,14 @@ class Harvest:
             config.commit_interval.total_seconds(),
             settings,
         )
-        self._housekeeping = Housekeeping(self._storage, config, symbols, self.counts, settings)
+        self._housekeeping = Housekeeping(
+            self._storage,
+            config,
+            {symbol: counts.upkeep for symbol, counts in self.counts.symbols.items()},
+            settings.upkeep_seconds,
+            settings.upkeep_grace_seconds,
+            settings.monotonic,
+        )
         self._failure: asyncio.Future[None] | None = None
 
     def _open(self, symbol: str) -> None:

@@ -20,6 +20,7 @@ from signalcanary_workloads.harvest.feed import Feed, Group
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import BOOK_STREAM
+from signalcanary_workloads.housekeeping import UpkeepCounts
 from signalcanary_workloads.store import Kind
 
 _COMMON: Final = (
@@ -41,9 +42,7 @@ class SymbolCounts:
     """The last try to commit was refused."""
     held_bytes: int = 0
     """Memory of the rows that are being committed."""
-    entries_compacted: int = 0
-    entries_expired: int = 0
-    upkeep_errors: dict[str, int] = field(default_factory=dict)
+    upkeep: UpkeepCounts = field(default_factory=UpkeepCounts)
     rows: dict[Kind, int] = field(default_factory=dict)
     backfill_errors: dict[str, int] = field(default_factory=dict)
     cvd_times: CvdTimes = field(default_factory=CvdTimes)
@@ -278,8 +277,8 @@ class HarvestCollector(Collector):
         )
         for name, counts in self._counts.symbols.items():
             labels = [*self._base, name]
-            compacted.add_metric(labels, counts.entries_compacted)
-            expired.add_metric(labels, counts.entries_expired)
-            for reason, n in counts.upkeep_errors.items():
+            compacted.add_metric(labels, counts.upkeep.compacted)
+            expired.add_metric(labels, counts.upkeep.expired)
+            for reason, n in counts.upkeep.errors.items():
                 errors.add_metric([*labels, reason], n)
         yield from (compacted, expired, errors)

@@ -13,7 +13,8 @@ from typing import Final
 
 from signalcanary_workloads.harvest.feed import FeedSettings, Group
 from signalcanary_workloads.harvest.rest import RestSettings
-from signalcanary_workloads.store.upkeep import GRACE_SECONDS
+from signalcanary_workloads.housekeeping import UPKEEP_SECONDS
+from signalcanary_workloads.store import GRACE_SECONDS
 
 SILENT_AFTER_SECONDS: Final = {Group.BOOK: 60.0, Group.TRADES: 300.0}
 
@@ -31,8 +32,7 @@ class Settings:
     commit_retry_seconds: float = 2.0
     last_commit_seconds: float = 20.0
     """How long the last commit is tried after a signal to stop; Kubernetes kills after 30 s."""
-    upkeep_seconds: float = 60.0
-    """Between two looks for old data to be compacted or deleted; one listing a symbol each."""
+    upkeep_seconds: float = UPKEEP_SECONDS
     upkeep_grace_seconds: float = GRACE_SECONDS
     batch_frames: int = 500
     """Frames processed before other tasks get their turn."""

@@ -31,10 +31,11 @@ from .parts import read_part, to_parquet
 from .reader import ManifestReader, has_entry
 from .schema import HARVESTED, ID_COLUMN, SCHEMAS, Kind, Quality, Regime
 from .storage import BUCKET_SCHEME, Lease, Storage, Stored, open_storage
-from .upkeep import Upkeep, UpkeepSettings
+from .upkeep import GRACE_SECONDS, Upkeep, UpkeepSettings
 
 __all__ = [
     "BUCKET_SCHEME",
+    "GRACE_SECONDS",
     "HARVESTED",
     "ID_COLUMN",
     "SCHEMAS",

@@ -1,4 +1,4 @@
-"""Runs the upkeep of old data beside the commits, and counts what it does.
+"""Runs the upkeep of old data beside the commits of a workload, and counts what it does.
 
 It is never urgent: a pass that fails is counted, logged once, and made again a minute later.
 """
@@ -7,21 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from threading import Event
+from time import monotonic
+from typing import Final
 
 from signalcanary.contract import WorkloadConfig
-from signalcanary_workloads.harvest.metrics import RuntimeCounts
-from signalcanary_workloads.harvest.settings import Settings
-from signalcanary_workloads.store import (
-    Storage,
-    StorageError,
-    StoreError,
-    Upkeep,
-    UpkeepSettings,
-)
+
+from .store import GRACE_SECONDS, Storage, StorageError, StoreError, Upkeep, UpkeepSettings
 
 log = logging.getLogger(__name__)
+
+UPKEEP_SECONDS: Final = 60.0
+"""Between two looks for old data to be compacted or deleted; one listing a symbol each."""
+
+
+@dataclass
+class UpkeepCounts:
+    """What upkeep did to one symbol's data in this process."""
+
+    compacted: int = 0
+    """Entries made one with others."""
+    expired: int = 0
+    """Entries deleted after their retention."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Passes that failed, by reason."""
 
 
 class Housekeeping:
@@ -31,12 +42,13 @@ class Housekeeping:
         self,
         storage: Storage,
         config: WorkloadConfig,
-        symbols: Iterable[str],
-        counts: RuntimeCounts,
-        settings: Settings,
+        counts: Mapping[str, UpkeepCounts],
+        seconds: float = UPKEEP_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._counts = counts
-        self._seconds = settings.upkeep_seconds
+        self._seconds = seconds
         self._ended = asyncio.Event()
         self._stop = Event()
         self._logged: dict[str, str] = {}
@@ -45,11 +57,10 @@ class Housekeeping:
             retention_ms=None
             if config.retention is None
             else round(config.retention.total_seconds() * 1000),
-            grace_seconds=settings.upkeep_grace_seconds,
+            grace_seconds=grace_seconds,
         )
         self._upkeeps = {
-            symbol: Upkeep(storage, symbol, rules, settings.monotonic, self._stop)
-            for symbol in symbols
+            symbol: Upkeep(storage, symbol, rules, clock, self._stop) for symbol in counts
         }
 
     async def run(self) -> None:
@@ -69,16 +80,18 @@ class Housekeeping:
         self._ended.set()
 
     def _pass(self, symbol: str, upkeep: Upkeep) -> None:
-        counts = self._counts.symbols[symbol]
+        counts = self._counts[symbol]
         try:
             upkeep.run()
             self._logged.pop(symbol, None)
         except StoreError as exc:
             reason = exc.reason if isinstance(exc, StorageError) else type(exc).__name__
-            counts.upkeep_errors[reason] = counts.upkeep_errors.get(reason, 0) + 1
+            counts.errors[reason] = counts.errors.get(reason, 0) + 1
             if self._logged.get(symbol) != reason:
                 self._logged[symbol] = reason
                 fields = {"symbol": symbol, "reason": reason, "detail": str(exc)}
-                log.error("old data is left as it is", extra={"fields": fields})
-        counts.entries_compacted = upkeep.compacted
-        counts.entries_expired = upkeep.expired
+                log.error(
+                    "%s: old data is left as it is (%s)", symbol, exc, extra={"fields": fields}
+                )
+        counts.compacted = upkeep.compacted
+        counts.expired = upkeep.expired
