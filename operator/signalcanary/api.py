@@ -35,6 +35,8 @@ from signalcanary.contract import (
     shown,
     string_schema,
 )
+from signalcanary.promql import MAX_QUERY_LENGTH, PLACEHOLDER_HELP, PLACEHOLDERS
+from signalcanary.promql import check as check_query
 
 GROUP: Final = "signalcanary.dev"
 VERSION: Final = "v1alpha1"
@@ -242,6 +244,20 @@ _WORSE_WHEN_LOW: Final = "a lower AUC than stable's is worse: write below, for e
 _WORSE_WHEN_HIGH: Final = "a higher value than stable's is worse: write above, for example 0.02"
 
 
+_METRIC_OR_QUERY: Final = "write either metric, or name and query"
+_QUERY_IS_LITERAL: Final = "a query is judged literally: take of out, and compare in the query"
+_QUERY_HAS_NO_SAMPLES: Final = "there are no samples beside a query's value: take minSamples out"
+_METRIC_NAME: Final = r"^[a-z][a-z0-9_]*$"
+_METRIC_NAME_HELP: Final = (
+    "write a name of lower-case letters, digits and '_' that no metric of ours has, "
+    "for example book_depth"
+)
+_ONLY_KNOWN_PLACEHOLDERS: Final = (
+    "self.findAll('[{][{][^}]*[}][}]').all(p, p in "
+    f"[{', '.join(repr('{{' + name + '}}') for name in PLACEHOLDERS)}])"
+)
+
+
 class Condition(Model):
     """A reason to roll back: a metric beyond a bound for some time, on any canary symbol."""
 
@@ -253,22 +269,30 @@ class Condition(Model):
                     "write exactly one of above and below",
                 ),
                 _rule(
-                    "has(self.below) || !self.metric.startsWith('slice_auc_') || "
-                    "self.of != 'value' || !has(self.above) || self.above >= 0.75",
+                    "has(self.metric) ? !has(self.query) && !has(self.name) "
+                    ": has(self.query) && has(self.name)",
+                    _METRIC_OR_QUERY,
+                ),
+                _rule("!has(self.query) || self.of == 'value'", _QUERY_IS_LITERAL),
+                _rule("!has(self.query) || self.minSamples == 0", _QUERY_HAS_NO_SAMPLES),
+                _rule(
+                    "!has(self.metric) || has(self.below) || "
+                    "!self.metric.startsWith('slice_auc_') || self.of != 'value' || "
+                    "!has(self.above) || self.above >= 0.75",
                     _AUC_IS_GOOD_WHEN_HIGH,
                 ),
                 _rule(
-                    "has(self.above) || self.metric.startsWith('slice_auc_') || "
-                    "self.metric.endsWith('_samples')",
+                    "!has(self.metric) || has(self.above) || "
+                    "self.metric.startsWith('slice_auc_') || self.metric.endsWith('_samples')",
                     _BAD_WHEN_HIGH,
                 ),
                 _rule(
-                    "self.of == 'value' || "
+                    "!has(self.metric) || self.of == 'value' || "
                     f"self.metric in [{', '.join(repr(name) for name in _COMPARABLE)}]",
                     _NOT_COMPARABLE,
                 ),
                 _rule(
-                    "self.of == 'value' || has(self.below) || "
+                    "!has(self.metric) || self.of == 'value' || has(self.below) || "
                     "!self.metric.startsWith('slice_auc_')",
                     _WORSE_WHEN_LOW,
                 ),
@@ -276,8 +300,10 @@ class Condition(Model):
         }
     )
 
-    metric: str = Field(
-        description="Name of the metric, as analysis exports it.",
+    metric_: str | None = Field(
+        default=None,
+        alias="metric",
+        description="Name of the metric, as analysis exports it. Either this, or name and query.",
         json_schema_extra={
             "maxLength": 63,
             "x-kubernetes-validations": [
@@ -285,6 +311,41 @@ class Condition(Model):
                     f"self in [{', '.join(repr(name) for name in JUDGED_METRICS)}]",
                     f"unknown metric: write one of {', '.join(JUDGED_METRICS)}",
                 )
+            ],
+        },
+    )
+    name: (
+        Annotated[
+            str,
+            StringConstraints(pattern=_METRIC_NAME, max_length=63),
+            WithJsonSchema(
+                string_schema(
+                    _METRIC_NAME,
+                    63,
+                    _METRIC_NAME_HELP,
+                    f"!(self in [{', '.join(repr(name) for name in METRICS_BY_NAME)}])",
+                )
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None, description="With a query: what its value is called in status and messages."
+    )
+    query: str | None = Field(
+        default=None,
+        max_length=MAX_QUERY_LENGTH,
+        description="PromQL that gives one finite number, a scalar or a vector of one element, "
+        "for every canary symbol; asked of spec.metricsSource at every look. {{symbol}}, "
+        "{{namespace}}, {{name}}, {{revision}} and {{track}} are filled in, inside the quotes of "
+        "label matchers only. An empty result is NoData. It is always judged literally: there is "
+        "no evidence beside it. Its age is that of the answered sample's timestamp, which "
+        "Prometheus sets to the time of the query: a series that went silent is answered for "
+        "5 min more, and what avg_over_time and the like read may be older still; to notice "
+        "sooner, compare timestamp() in the query. Unit: the value's is the query's own.",
+        json_schema_extra={
+            "maxLength": MAX_QUERY_LENGTH,
+            "x-kubernetes-validations": [
+                _rule(_ONLY_KNOWN_PLACEHOLDERS, f"unknown placeholder: {PLACEHOLDER_HELP}")
             ],
         },
     )
@@ -331,6 +392,13 @@ class Condition(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if (self.query is None) != (self.name is None) or (
+            (self.query is None) == (self.metric_ is None)
+        ):
+            raise ValueError(_METRIC_OR_QUERY)
+        if self.query is not None:
+            self._check_query(self.query)
+            return self
         if self.metric not in JUDGED_METRICS:
             raise ValueError(
                 f"unknown metric {self.metric!r}: write one of {', '.join(JUDGED_METRICS)}"
@@ -351,9 +419,29 @@ class Condition(Model):
             raise ValueError(f"{self.metric}: {_BAD_WHEN_HIGH}")
         return self
 
+    def _check_query(self, query: str) -> None:
+        if self.name in METRICS_BY_NAME:
+            raise ValueError(f"{self.name}: {_METRIC_NAME_HELP}")
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"{self.name}: write exactly one of above and below")
+        if self.of is not Of.VALUE:
+            raise ValueError(f"{self.name}: {_QUERY_IS_LITERAL}")
+        if self.min_samples:
+            raise ValueError(f"{self.name}: {_QUERY_HAS_NO_SAMPLES}")
+        check_query(query)
+
+    @property
+    def metric(self) -> str:
+        """The metric's name; that of a query is the user's, and none of ours."""
+        name = self.metric_ or self.name
+        assert name is not None  # by _check
+        return name
+
     @property
     def is_guarded(self) -> bool:
         """Whether evidence is to be had, and asked for."""
+        if self.query is not None:
+            return False
         return self.mode is Mode.GUARDED and METRICS_BY_NAME[self.metric].has_bounds
 
     @property
@@ -380,7 +468,8 @@ class Condition(Model):
 
     def bound(self) -> str:
         """The bound in words, for example ``platt_ece > 0.1``."""
-        suffix = _SUFFIXES.get(METRICS_BY_NAME[self.metric].unit, "")
+        metric = METRICS_BY_NAME.get(self.metric)
+        suffix = _SUFFIXES.get(metric.unit, "") if metric is not None else ""
         return f"{self.subject} {self.sign} {shown(self.threshold)}{suffix}"
 
     @property
@@ -395,9 +484,9 @@ _SUBJECTS: Final = {Of.VALUE: "", Of.DIFFERENCE: " âˆ’ stable", Of.RELATIVE: " Ã
 def seed_conditions() -> tuple[Condition, ...]:
     """The three rollback conditions of seed 002, the defaults."""
     return (
-        Condition(metric="platt_ece", above=0.1, for_=timedelta(minutes=2)),
-        Condition(metric="merge_time_diff_ms_p99", above=2000, for_=timedelta(minutes=5)),
-        Condition(metric="slice_auc_active_period", below=0.55, for_=timedelta(minutes=10)),
+        Condition(metric_="platt_ece", above=0.1, for_=timedelta(minutes=2)),
+        Condition(metric_="merge_time_diff_ms_p99", above=2000, for_=timedelta(minutes=5)),
+        Condition(metric_="slice_auc_active_period", below=0.55, for_=timedelta(minutes=10)),
     )
 
 
@@ -412,7 +501,8 @@ class Rollback(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 _rule(
-                    "self.all(x, self.exists_one(y, y.metric == x.metric && "
+                    "self.all(x, self.exists_one(y, (has(y.metric) ? y.metric : y.name) == "
+                    "(has(x.metric) ? x.metric : x.name) && "
                     "y.of == x.of && has(y.above) == has(x.above)))",
                     "a metric stands in two conditions with the same direction: keep one of them",
                 )

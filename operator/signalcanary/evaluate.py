@@ -62,12 +62,14 @@ class Measurement:
         samples: labelled rows behind the value; None if not exported.
         evaluated_at: when the workload computed it, by its own wall clock.
         bounds: the evidence, one a level; empty if none is exported.
+        failure: set if a condition's own query could not be answered; all else is then empty.
     """
 
     values: tuple[float, ...] = ()
     samples: int | None = None
     evaluated_at: datetime | None = None
     bounds: tuple[Bound, ...] = ()
+    failure: SourceFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,11 @@ def _judge(
     measurement = _measure(condition, symbol, seen)
     samples = measurement.samples
 
-    if seen.failure is not None:
-        return say(Verdict.ERROR, seen.failure.reason, seen.failure.message)
+    failure = seen.failure or measurement.failure
+    if failure is not None:
+        return say(Verdict.ERROR, failure.reason, failure.message)
+    if condition.query is not None and not measurement.values:
+        return say(Verdict.NO_DATA, "Absent", f"the query of {metric} gives nothing for {symbol}")
     if condition.of is not Of.VALUE and not has_stable:
         return say(Verdict.OK, "NoStable", f"{metric} on {symbol}: there is no stable revision yet")
     if measurement.evaluated_at is None:
@@ -304,6 +309,8 @@ def _stable_value(key: tuple[str, str], seen: MetricsSeen) -> float | None:
 
 def _limits(condition: Condition) -> tuple[float, float]:
     """What the measured can be at least and at most."""
+    if condition.query is not None:
+        return -math.inf, math.inf
     metric = METRICS_BY_NAME[condition.metric]
     highest = math.inf if metric.maximum is None else metric.maximum
     match condition.of:

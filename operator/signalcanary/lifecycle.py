@@ -160,7 +160,7 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
 def rules_of(spec: SignalCanarySpec) -> str:
     """Hash of what the canary is judged on: time observed under other rules proves nothing."""
     conditions = [condition.to_wire() for condition in spec.rollback.conditions]
-    return canonical_hash([sorted(spec.symbols.canary), conditions])[:8]
+    return canonical_hash([sorted(spec.symbols.canary), conditions, spec.metrics_source])[:8]
 
 
 # --------------------------------------------------------------------------- guards

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from signalcanary.api import DEFAULT_SOURCE
+from signalcanary.api import DEFAULT_SOURCE, SignalCanarySpec
 from signalcanary.contract import (
     DIFFERENCE,
     DIFFERENCE_BOUND,
@@ -36,6 +36,7 @@ from signalcanary.contract import (
     format_duration,
 )
 from signalcanary.evaluate import NO_EVIDENCE, Bound, Measurement, MetricsSeen, SourceFailure
+from signalcanary.promql import fill
 
 
 class MetricsSourceError(Exception):
@@ -55,6 +56,15 @@ class BadResponse(MetricsSourceError):
 
 
 @dataclass(frozen=True)
+class Query:
+    """A condition's own query on one symbol; `text` is PromQL without placeholders."""
+
+    metric: str
+    symbol: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Target:
     """The canary track of one SignalCanary at one revision, and the metrics asked of it.
 
@@ -62,6 +72,7 @@ class Target:
         horizon: of the label that it is judged at, as the series' label has it; figures of
             other horizons are for people.
         source: name of the metrics source to ask.
+        queries: what its conditions ask themselves, filled in.
     """
 
     namespace: str
@@ -70,6 +81,28 @@ class Target:
     horizon: str
     metrics: frozenset[str]
     source: str = DEFAULT_SOURCE
+    queries: tuple[Query, ...] = ()
+
+
+def build_target(spec: SignalCanarySpec, namespace: str, name: str, revision: str) -> Target:
+    """What to ask of a canary that is judged by a spec."""
+    conditions = spec.rollback.conditions
+    given = {"namespace": namespace, "name": name, "revision": revision, "track": Track.CANARY}
+    return Target(
+        namespace,
+        name,
+        revision,
+        # If the canary is still one of an earlier spec, what is read of it is not judged.
+        format_duration(spec.signal.label.horizon),
+        frozenset(c.metric for c in conditions if c.query is None),
+        spec.metrics_source,
+        tuple(
+            Query(c.metric, symbol, fill(c.query, given | {"symbol": symbol}))
+            for c in conditions
+            if c.query is not None
+            for symbol in spec.symbols.canary
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -288,12 +321,33 @@ def parse_vector(metric: str, result: Any, at: datetime) -> list[Series]:
     return series
 
 
+def parse_numbers(result: Any) -> Measurement:
+    """Read the `result` of a condition's own query: a scalar, or an instant vector.
+
+    Raises:
+        BadResponse: it is neither.
+    """
+    try:
+        is_scalar = len(result) == 2 and not isinstance(result[0], Mapping)
+        samples = [result] if is_scalar else [item["value"] for item in result]
+        values = tuple(_number(value) for _, value in samples)
+        times = [float(sampled_at) for sampled_at, _ in samples]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadResponse("the result is neither a scalar nor an instant vector") from error
+    return Measurement(values, evaluated_at=_instant(min(times, default=None)))
+
+
+def _number(value: Any) -> float:
+    """A value as Prometheus writes it, as text; float() alone would also read true and 1_000."""
+    if not isinstance(value, str) or "_" in value:
+        raise ValueError(f"a value is no text but {type(value).__name__}")
+    return float(value)
+
+
 def _parse_series(metric: str, item: Any, at: datetime) -> Series:
     sampled_at, value = item["value"]
     labels = dict(item["metric"].items())
-    # Prometheus writes values as text; float() alone would also read true and 1_000.
-    if not isinstance(value, str) or "_" in value:
-        raise ValueError(f"a value is no text but {type(value).__name__}")
+    number = _number(value)
     if not all(isinstance(part, str) for label in labels.items() for part in label):
         raise ValueError("a label is no text")
     ahead = float(sampled_at) - at.timestamp()
@@ -302,4 +356,4 @@ def _parse_series(metric: str, item: Any, at: datetime) -> Series:
             f"{metric}: a sample is {'ahead of' if ahead > 0 else 'behind'} the instant asked for "
             f"by more than {format_duration(SAMPLE_TIME_TOLERANCE)}"
         )
-    return Series(metric, labels, float(value))
+    return Series(metric, labels, number)

@@ -10,11 +10,13 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 import urllib3
@@ -24,7 +26,7 @@ from requests.auth import AuthBase
 from urllib3.util.retry import Retry
 
 from signalcanary.contract import format_duration
-from signalcanary.evaluate import MetricsSeen
+from signalcanary.evaluate import Measurement, MetricsSeen, SourceFailure
 from signalcanary.metrics_source import (
     BadResponse,
     MetricsSourceError,
@@ -35,6 +37,7 @@ from signalcanary.metrics_source import (
     assemble,
     build_selector,
     failed,
+    parse_numbers,
     parse_vector,
     series_names,
 )
@@ -42,6 +45,12 @@ from signalcanary.sources import SourceConfig, Tls, read_secret
 
 MOST_BYTES = 256 * 1024 * 1024
 """Of one answer: some hundred times what ten thousand canaries take."""
+
+
+MOST_BYTES_OF_ONE_NUMBER = 1024 * 1024
+"""Of the answer to a condition's own query, which should be one number."""
+
+T = TypeVar("T")
 
 
 class _Credentials(AuthBase):
@@ -158,8 +167,22 @@ def _check_complete(answer: Any) -> None:
         # What a federation cannot reach it leaves out: absent is then not the same as silent.
         raise BadResponse(f"the answer is partial: {answer['warnings']}")
     data = answer.get("data")
-    if not isinstance(data, dict) or data.get("resultType") != "vector":
-        raise BadResponse("the result is no instant vector")
+    if not isinstance(data, dict) or data.get("resultType") not in ("vector", "scalar"):
+        raise BadResponse("the result is neither an instant vector nor a scalar")
+
+
+def _connect(config: SourceConfig, credentials: _Credentials, most_bytes: int) -> PrometheusConnect:
+    session = _Session(config, most_bytes)
+    client = PrometheusConnect(
+        url=config.url,
+        headers={"X-Scope-OrgID": config.tenant} if config.tenant else None,
+        auth=credentials,
+        session=session,
+    )
+    # After the client, which mounts one of its own.
+    tls = config.tls or Tls()
+    session.mount(config.url, _Adapter(tls.server_name, config.max_concurrent_queries))
+    return client
 
 
 class Prometheus:
@@ -169,16 +192,8 @@ class Prometheus:
         self._url = config.url
         self._deadline = config.deadline
         self._credentials = _Credentials(config)
-        self._session = _Session(config, most_bytes)
-        self._client = PrometheusConnect(
-            url=config.url,
-            headers={"X-Scope-OrgID": config.tenant} if config.tenant else None,
-            auth=self._credentials,
-            session=self._session,
-        )
-        # After the client, which mounts one of its own.
-        tls = config.tls or Tls()
-        self._session.mount(config.url, _Adapter(tls.server_name, config.max_concurrent_queries))
+        self._client = _connect(config, self._credentials, most_bytes)
+        self._own_client = _connect(config, self._credentials, MOST_BYTES_OF_ONE_NUMBER)
         # Threads of its own: a server that hangs must not hold up anything else. Their number is
         # the limit on the queries that are under way.
         self._threads = ThreadPoolExecutor(
@@ -187,7 +202,8 @@ class Prometheus:
 
     def close(self) -> None:
         """Let go of the connections; reads that are under way end by their deadline."""
-        self._session.close()
+        self._client.close()
+        self._own_client.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(
@@ -201,6 +217,9 @@ class Prometheus:
         ends_at = time.monotonic() + self._deadline.total_seconds()
         selector = build_selector(targets)
         is_over = Event()
+        # By turns, so that one who asks much does not stand in the way of all who ask little.
+        turns = zip_longest(*([query.text for query in target.queries] for target in targets))
+        own = list(dict.fromkeys(text for turn in turns for text in turn if text is not None))
 
         def query(metric: str) -> list[Series]:
             if is_over.is_set():
@@ -211,14 +230,25 @@ class Prometheus:
                 is_over.set()
                 raise
 
+        def query_own(text: str) -> Measurement:
+            if is_over.is_set():
+                return Measurement()
+            try:
+                return self._query_own(text, at, ends_at)
+            except MetricsSourceError as error:
+                # One bad query is the affair of those who ask it.
+                return Measurement(failure=SourceFailure(type(error).__name__, str(error)))
+
         answers = [
             loop.run_in_executor(self._threads, query, metric) for metric in series_names(targets)
         ]
+        own_answers = [loop.run_in_executor(self._threads, query_own, text) for text in own]
         try:
             # The threads keep the deadline but for headers that trickle in. All are waited for:
             # one that goes on would be in the way of the next look.
             async with asyncio.timeout(self._deadline.total_seconds() + 1):
                 read = await asyncio.gather(*answers, return_exceptions=True)
+                measured = dict(zip(own, await asyncio.gather(*own_answers), strict=True))
         except TimeoutError:
             is_over.set()
             return failed(targets, self._timeout())
@@ -229,12 +259,36 @@ class Prometheus:
             if isinstance(answer, BaseException):
                 raise answer
             series += answer
-        return assemble(targets, series)
+        return {
+            target: replace(
+                seen,
+                measurements={
+                    **seen.measurements,
+                    **{(q.metric, q.symbol): measured[q.text] for q in target.queries},
+                },
+            )
+            for target, seen in assemble(targets, series).items()
+        }
 
     def _timeout(self) -> SourceTimeout:
         return SourceTimeout(f"{self._url} did not answer within {format_duration(self._deadline)}")
 
     def _query(self, metric: str, query: str, at: datetime, ends_at: float) -> list[Series]:
+        return self._ask(
+            self._client, query, at, ends_at, lambda result: parse_vector(metric, result, at)
+        )
+
+    def _query_own(self, query: str, at: datetime, ends_at: float) -> Measurement:
+        return self._ask(self._own_client, query, at, ends_at, parse_numbers)
+
+    def _ask(
+        self,
+        client: PrometheusConnect,
+        query: str,
+        at: datetime,
+        ends_at: float,
+        parse: Callable[[Any], T],
+    ) -> T:
         left = ends_at - time.monotonic()
         if left <= 0:
             raise self._timeout()
@@ -242,8 +296,7 @@ class Prometheus:
         params = {"timeout": f"{left:.3f}", "time": f"{at.timestamp():.3f}"}
         url = self._url
         try:
-            result = self._client.custom_query(query, params=params, timeout=left)
-            return parse_vector(metric, result, at)
+            return parse(client.custom_query(query, params=params, timeout=left))
         except BadResponse as error:
             # Hidden before it is cut: half a secret would not be found.
             raise BadResponse(f"{url}: {self._credentials.hide(str(error))[:300]}") from None

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from signalcanary import status as statuses
 from signalcanary.api import SignalCanarySpec
-from signalcanary.contract import format_duration
-from signalcanary.metrics_source import Target
+from signalcanary.metrics_source import Target, build_target
 from signalcanary.resources import Owner, WorkloadSettings
 from signalcanary.revisions import Revision, RevisionRef, build_revision, refer_to
 from signalcanary.rollout import (
@@ -66,17 +65,7 @@ class Subject:
         revision = self.state.canary
         if self.state.phase not in GUARDED or revision is None:
             return None
-        metrics = frozenset(c.metric for c in self.spec.rollback.conditions)
-        # If the canary is still one of an earlier spec, what is read of it is not judged.
-        horizon = format_duration(self.spec.signal.label.horizon)
-        return Target(
-            self.key.namespace,
-            self.key.name,
-            revision.name,
-            horizon,
-            metrics,
-            self.spec.metrics_source,
-        )
+        return build_target(self.spec, self.key.namespace, self.key.name, revision.name)
 
 
 def read(item: Live, settings: Settings) -> Subject:

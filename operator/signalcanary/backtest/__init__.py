@@ -39,7 +39,7 @@ from signalcanary.backtest.replay import GENERATION, Outcome, Replay, replay
 from signalcanary.backtest.tables import build_recording, read_frame
 from signalcanary.contract import format_duration
 from signalcanary.evaluate import MetricsSeen
-from signalcanary.metrics_source import Target
+from signalcanary.metrics_source import Target, build_target
 from signalcanary.revisions import RevisionRef, build_revision, refer_to
 
 __all__ = [
@@ -71,10 +71,18 @@ def run(spec: SignalCanarySpec | Mapping[str, Any], frame: Any) -> Replay:
 
 
 def target_of(spec: SignalCanarySpec, namespace: str, name: str) -> Target:
-    """What a metrics source is asked for this canary."""
-    metrics = frozenset(c.metric for c in spec.rollback.conditions)
-    horizon = format_duration(spec.signal.label.horizon)
-    return Target(namespace, name, _refer(spec).name, horizon, metrics)
+    """What a metrics source is asked for this canary.
+
+    Raises:
+        RecordingError: a condition asks a query of its own.
+    """
+    own = [c.metric for c in spec.rollback.conditions if c.query is not None]
+    if own:
+        raise RecordingError(
+            f"{', '.join(own)}: what a query would have said is not recorded: take the condition "
+            "out to replay the others"
+        )
+    return build_target(spec, namespace, name, _refer(spec).name)
 
 
 @dataclass(frozen=True)

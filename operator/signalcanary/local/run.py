@@ -64,6 +64,12 @@ def load(file: Path) -> list[Checked]:
         raise RunError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
     if report.problems:
         raise RunError("\n".join(problem.describe(str(file)) for problem in report.problems))
+    for found in report.found:
+        if found.spec and any(c.query is not None for c in found.spec.rollback.conditions):
+            raise RunError(
+                f"{file}: {found.name} has a condition with a query, and without a cluster there "
+                "is no Prometheus to ask: take the condition out"
+            )
     return list(report.found)
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
-from signalcanary.contract import Component, Track, WorkloadConfig, format_duration
+from signalcanary.contract import Component, Track, WorkloadConfig
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.lifecycle import build_gate, decide
 from signalcanary.local.probe import Probe
 from signalcanary.local.process import Notice, Process, ProcessSeen, Supervised, stop_all
-from signalcanary.metrics_source import Series, Target, assemble, series_names
+from signalcanary.metrics_source import Series, assemble, build_target, series_names
 from signalcanary.resources import Owner, build_workload_config, find_control, stateful_set_name
 from signalcanary.revisions import Revision, build_revision, refer_to
 from signalcanary.rollout import (
@@ -266,9 +266,7 @@ class LocalRollout:
             if slot.track is Track.CANARY and (url := running.process.look().url) is not None
         ]
         pages = await asyncio.gather(*(self.host.probe.scrape(url) for url in urls))
-        metrics = frozenset(condition.metric for condition in spec.rollback.conditions)
-        horizon = format_duration(spec.signal.label.horizon)
-        target = Target(self.namespace, self.name, state.canary.name, horizon, metrics)
+        target = build_target(spec, self.namespace, self.name, state.canary.name)
         asked = set(series_names([target]))
         series: list[Series] = [one for page in pages for one in page if one.metric in asked]
         return assemble([target], series)[target]

@@ -109,5 +109,5 @@ def test_a_spec_reads_back_from_what_it_writes() -> None:
 )
 def test_a_bound_itself_is_not_beyond_it(value: float, above: bool, below: bool) -> None:
     auc = "slice_auc_active_period"
-    assert Condition(metric=auc, above=0.8).is_beyond(value) is above
-    assert Condition(metric=auc, below=0.8).is_beyond(value) is below
+    assert Condition(metric_=auc, above=0.8).is_beyond(value) is above
+    assert Condition(metric_=auc, below=0.8).is_beyond(value) is below

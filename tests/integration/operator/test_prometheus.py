@@ -1,0 +1,148 @@
+"""Metrics sources and queries against a real Prometheus, and the CEL rules of a real API server."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import ApiServer, Missing, eventually, find_tool, free_ports, process
+from test_cluster import CANARIES, manifest
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.evaluate import Judgement, evaluate
+from signalcanary.metrics_source import build_target
+from signalcanary.prometheus import Prometheus
+from signalcanary.sources import SourceConfig
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceConfig]:
+    """A Prometheus that scrapes itself, under a path, and lets in whom its authority knows."""
+    try:
+        program = find_tool("prometheus")
+    except Missing as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("prometheus")
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    # One certificate is authority, server and client at once.
+    names = ("-addext", "subjectAltName=DNS:prometheus.test", "-subj", "/CN=prometheus.test")
+    openssl(folder, *new, "-keyout", "tls.key", "-out", "tls.crt", "-days", "2", *names)
+    tls = "cert_file: tls.crt\n  key_file: tls.key\n  client_ca_file: tls.crt"
+    web = f"tls_server_config:\n  {tls}\n  client_auth_type: RequireAndVerifyClientCert\n"
+    (folder / "web.yml").write_text(web)
+    (folder / "prometheus.yml").write_text("global: {scrape_interval: 1s}\n")
+    (port,) = free_ports(1)
+    command = [program, f"--web.listen-address=127.0.0.1:{port}", "--web.config.file=web.yml"]
+    command += ["--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    command += [f"--web.external-url=https://127.0.0.1:{port}/base"]
+    log = folder / "log"
+    with process(command, log, cwd=folder):
+        eventually(
+            "Prometheus is ready", lambda: "ready to receive web requests" in log.read_text()
+        )
+        yield SourceConfig.model_validate(
+            {
+                "url": f"https://127.0.0.1:{port}/base",
+                "folder": folder,
+                "tls": {
+                    "caFile": "tls.crt",
+                    "certFile": "tls.crt",
+                    "keyFile": "tls.key",
+                    "serverName": "prometheus.test",
+                },
+            }
+        )
+
+
+async def judge(config: SourceConfig, query: str) -> Judgement:
+    condition = {"name": "own", "query": query, "above": 1}
+    fields = {"version": "v1", "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]}}
+    spec = SignalCanarySpec.model_validate(fields | {"rollback": {"conditions": [condition]}})
+    target = build_target(spec, "trading", "demo", "01234567")
+    source = Prometheus(config)
+    try:
+        seen = (await source.fetch([target]))[target]
+    finally:
+        source.close()
+    assert seen.failure is None
+    (judgement,) = evaluate(spec, seen, datetime.now(UTC))
+    return judgement
+
+
+LABELLED = 'label_replace(vector(2), "symbol", "BTCUSDT", "", "")'
+
+
+@pytest.mark.parametrize(
+    ("query", "verdict", "reason"),
+    [
+        ("vector(1)", "Ok", "WithinThreshold"),
+        ("1 + 1", "Breached", "BeyondThreshold"),
+        (f"{LABELLED} # for {{{{symbol}}}}", "Breached", "BeyondThreshold"),
+        ('absent(up{symbol=~"{{symbol}}", a!~"{{namespace}}"}) * 2', "Breached", "BeyondThreshold"),
+        ('up{symbol="{{symbol}}"}', "NoData", "Absent"),
+        ("vector(0) / 0", "NoData", "NotFinite"),
+        (f"{LABELLED} or vector(3)", "NoData", "Ambiguous"),
+        ("up[5m]", "Error", "BadResponse"),
+        ('"text"', "Error", "BadResponse"),
+        ("sum(", "Error", "BadResponse"),
+    ],
+)
+async def test_a_real_prometheus_answers_a_query(
+    prometheus: SourceConfig, query: str, verdict: str, reason: str
+) -> None:
+    judgement = await judge(prometheus, query)
+    assert (judgement.verdict, judgement.reason) == (verdict, reason), judgement.message
+
+
+async def test_a_real_prometheus_lets_nobody_in_without_a_certificate(
+    prometheus: SourceConfig,
+) -> None:
+    assert prometheus.tls is not None
+    anonymous = prometheus.tls.model_copy(update={"cert_file": None, "key_file": None})
+    config = prometheus.model_copy(update={"tls": anonymous, "max_concurrent_queries": 1})
+    spec = SignalCanarySpec.model_validate(
+        {"version": "v1", "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]}}
+    )
+    target = build_target(spec, "trading", "demo", "01234567")
+    source = Prometheus(config)
+    failure = (await source.fetch([target]))[target].failure
+    source.close()
+    assert failure is not None
+    assert failure.reason == "SourceUnreachable"
+
+
+GOOD = {"name": "depth", "query": 'min(depth{symbol="{{symbol}}"})', "below": 10}
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (GOOD, ""),
+        (GOOD | {"metric": "platt_ece"}, "write either metric, or name and query"),
+        ({"name": "depth", "below": 10}, "write either metric, or name and query"),
+        ({"query": "vector(1)", "below": 10}, "write either metric, or name and query"),
+        ({"below": 10}, "write either metric, or name and query"),
+        (GOOD | {"name": "platt_ece"}, "that no metric of ours has"),
+        (GOOD | {"name": "A-b"}, "write a name of lower-case letters"),
+        (GOOD | {"query": 'up{a="{{pod}}"}'}, "unknown placeholder: write {{symbol}}"),
+        (GOOD | {"query": "x" * 2049}, "2048"),
+        (GOOD | {"minSamples": 5}, "take minSamples out"),
+        (GOOD | {"of": "difference"}, "take of out"),
+        (GOOD | {"above": 5}, "write exactly one of above and below"),
+    ],
+)
+def test_the_api_server_refuses_a_wrong_query_in_words(
+    api: ApiServer, namespace: str, condition: dict[str, Any], words: str
+) -> None:
+    item = manifest(namespace, rollback={"conditions": [condition]}, metricsSource="thanos")
+    status, answer = api.request("POST", CANARIES.format(namespace) + "?dryRun=All", item)
+    assert (status == 201) == (not words), answer
+    assert words in str(answer)
