@@ -558,8 +558,9 @@ class Evaluation(Model):
     )
     deadline: PositiveDuration = Field(
         default=timedelta(hours=24),
-        description="How much longer than its duration a stage may take, its clock standing still "
-        "or the evidence for a promotion not sufficing, before onDeadline. Unit: wall clock.",
+        description="How much longer than it must a phase may take before onDeadline: Warming "
+        "than train + horizon + test, a stage than its duration, Promoting than no time. Time in "
+        "which the metrics source cannot be read does not count. Unit: wall clock.",
     )
     on_deadline: OnDeadline = Field(
         default=OnDeadline.HOLD,

@@ -189,6 +189,10 @@ def build_status_schema() -> dict[str, Any]:
             "Pending, Warming, Progressing, Promoting, Succeeded, RollingBack or RolledBack."
         ),
         phaseSince=_time("When the phase was entered."),
+        phaseClock=_clock(
+            "How long the phase, or its stage, has gone on towards evaluation.deadline; it runs "
+            "only while the metrics source can be read."
+        ),
         reason=_text("Why this phase, in one CamelCase word."),
         message=_text("What is going on and why, in words."),
         next=_text("What happens next, and when."),

@@ -72,21 +72,63 @@ def pods(held: timedelta, problem: str | None) -> str:
     return f"its pods were not ready for {_whole_seconds(held)}{told}"
 
 
-def deadline(limit: timedelta, judgements: Sequence[Judgement], then: str) -> str:
-    """Why a canary that is neither good nor bad was rolled back."""
-    told = "; ".join(j.message + _rows(j) for j in judgements[:MOST_TOLD])
-    return (
-        f"not judged good {format_duration(limit)} after it was due"
-        + (f": {told}" if told else "")
-        + _more(len(judgements))
-        + f"; every condition Ok at one look before that would have led to {then}"
-    )
+def late_warming(limit: timedelta, unjudged: Sequence[Judgement], stage: str) -> str:
+    """Why a canary that never became judgeable was rolled back."""
+    late = f"not judgeable {format_duration(limit)} after its windows should have been full"
+    kept = f"every condition judged at one look before that would have started stage {stage}"
+    return _late(late, _points(unjudged), kept)
+
+
+def late_stage(
+    limit: timedelta, doubts: Sequence[Judgement], then: str, whole: timedelta | None
+) -> str:
+    """Why a canary that is neither good nor bad was rolled back.
+
+    Args:
+        doubts: what was not Ok.
+        then: what would have come next.
+        whole: duration of the stage, if it could not be observed in full.
+    """
+    late = f"not judged good {format_duration(limit)} after it was due"
+    kept = "every condition Ok at one look before that"
+    if whole is not None:
+        kept = f"the {format_duration(whole)} of the stage observed in full, and {kept},"
+    return _late(late, _points(doubts), f"{kept} would have led to {then}")
+
+
+def late_promotion(
+    limit: timedelta, doubts: Sequence[Judgement], is_ready: bool, problem: str | None
+) -> str:
+    """Why a canary that had passed every stage was rolled back.
+
+    Args:
+        doubts: what was not Ok.
+        is_ready: whether its pods on the full symbol set were.
+        problem: what kept them from it.
+    """
+    points = _points(doubts)
+    if not is_ready:
+        # Room must be left for the conditions.
+        told = f": {problem[: MOST_OF_A_PROBLEM // 2]}" if problem else ""
+        points.insert(0, f"its pods on the full symbol set are not ready{told}")
+    late = f"not promoted {format_duration(limit)} after every stage had passed"
+    kept = "its pods on the full symbol set ready and every condition Ok at one look before that"
+    return _late(late, points, f"{kept} would have promoted it")
+
+
+def _late(late: str, points: Sequence[str], kept: str) -> str:
+    told = "; ".join(points[:MOST_TOLD])
+    return late + (f": {told}" if told else "") + _more(len(points)) + f"; {kept}"
+
+
+def _points(judgements: Sequence[Judgement]) -> list[str]:
+    return [j.message + _rows(j) for j in judgements]
 
 
 def evidence(judgements: Sequence[Judgement]) -> str:
     """What a promotion rests on: the judgements that were the closest."""
     closest = sorted(judgements, key=_room)[:MOST_TOLD]
-    told = "; ".join(j.message + _rows(j) for j in closest)
+    told = "; ".join(_points(closest))
     return f"every condition is Ok on every canary symbol, closest to its bound: {told}"
 
 

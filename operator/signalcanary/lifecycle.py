@@ -7,9 +7,9 @@ that was observed is in `seen`; everything that must be remembered is in `state`
        └─────────┴───────────┴────────────┴→ RollingBack → RolledBack
 
 Three rules hold throughout. A rollback needs a breach that was *seen* to hold for its time, or
-a silence that was seen while the metrics source answered. A promotion needs every condition
-judged Ok at that very look, after a stage clock that ran only while everything could be judged.
-And a metrics source that cannot be read changes nothing but the message.
+a silence or a delay that was seen while the metrics source answered. A promotion needs every
+condition judged Ok at that very look, after a stage clock that ran only while everything could
+be judged. And a metrics source that cannot be read changes nothing but the message.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from signalcanary.evaluate import (
 )
 from signalcanary.revisions import RevisionRef, canonical_hash
 from signalcanary.rollout import (
+    DUE,
     GUARDED,
     MAX_HISTORY,
     SILENCE,
@@ -62,7 +63,12 @@ class _Look:
 
     @property
     def all_ok(self) -> bool:
-        return bool(self.judgements) and all(j.verdict is Verdict.OK for j in self.judgements)
+        return bool(self.judgements) and not self.doubts
+
+    @property
+    def doubts(self) -> list[Judgement]:
+        """What keeps the canary from being good."""
+        return [j for j in self.judgements if j.verdict is not Verdict.OK]
 
 
 def decide(
@@ -86,6 +92,7 @@ def decide(
         state = _adopt(look, state)
         if state.phase in GUARDED:
             look = _judge(look, state)
+            state = _run_phase_clock(look, state)
             state = _run_timers(look, state)
             state = _roll_back_if_due(look, state)
         state = _STEPS[state.phase](look, state)
@@ -104,7 +111,7 @@ _MAX_STEPS = MAX_STAGES + len(Phase)
 
 
 def _clocks(state: RolloutState) -> list[Clock]:
-    return [*state.timers.values(), *([state.stage_clock] if state.stage_clock else [])]
+    return [*state.timers.values(), *filter(None, (state.stage_clock, state.phase_clock))]
 
 
 def _newest(look: _Look, state: RolloutState) -> datetime:
@@ -122,6 +129,7 @@ def _set_back(state: RolloutState, by: timedelta, now: datetime) -> RolloutState
         phase_since=min(state.phase_since, now) if state.phase_since else None,
         timers={key: clock.set_back(by) for key, clock in state.timers.items()},
         stage_clock=state.stage_clock.set_back(by) if state.stage_clock else None,
+        phase_clock=state.phase_clock.set_back(by) if state.phase_clock else None,
     )
 
 
@@ -183,7 +191,8 @@ def _judge(look: _Look, state: RolloutState) -> _Look:
 
 
 def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
-    """Time in which nobody looked was not observed: not toward a stage, a breach or a silence."""
+    """Time in which nobody looked was not observed: not toward a stage, a breach, a silence or
+    a deadline."""
     last, evaluation = look.seen.previous_look, look.spec.evaluation
     longest = max(evaluation.stale_after, 3 * evaluation.interval)
     if last is None or look.now - last <= longest:
@@ -192,7 +201,18 @@ def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
         state,
         timers={key: timer.stop(last) for key, timer in state.timers.items()},
         stage_clock=state.stage_clock.stop(last) if state.stage_clock else None,
+        phase_clock=state.phase_clock.stop(last) if state.phase_clock else None,
     )
+
+
+def _run_phase_clock(look: _Look, state: RolloutState) -> RolloutState:
+    """Let the clock of the deadline run while the metrics source answers."""
+    if state.phase not in DUE:
+        return state
+    # A status may have been written before there was this clock.
+    clock = state.phase_clock or Clock(look.now)
+    is_read = look.seen.metrics.failure is None
+    return replace(state, phase_clock=clock.run(look.now) if is_read else clock.stop(look.now))
 
 
 def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
@@ -246,18 +266,37 @@ def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
     return state
 
 
-def _roll_back_if_overdue(look: _Look, state: RolloutState, due: datetime) -> RolloutState:
-    """Roll back a canary that is neither good nor bad long after it should have been judged."""
-    rules = look.spec.evaluation
-    is_overdue = look.now - due >= rules.deadline and rules.on_deadline is OnDeadline.ROLLBACK
+def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
+    """Observed time until the phase, or its stage, is overdue; None if nothing follows then.
+
+    A phase may take `deadline` longer than it must: than the windows take to fill, or than the
+    stage's duration.
+    """
+    rules = spec.evaluation
+    if rules.on_deadline is not OnDeadline.ROLLBACK or state.phase_clock is None:
+        return None
+    due = timedelta(0)
+    if state.phase is Phase.WARMING:
+        due = _windows(spec)
+    elif state.phase is Phase.PROGRESSING:
+        index = stage_index(spec, state)
+        if index is None:
+            return None
+        due = spec.stages[index].duration
+    return due + rules.deadline - state.phase_clock.elapsed(now)
+
+
+def _windows(spec: SignalCanarySpec) -> timedelta:
+    """Market time until a new canary's calibration windows are full."""
+    calibration = spec.signal.calibration
+    return calibration.train + spec.signal.label.horizon + calibration.test
+
+
+def _is_overdue(look: _Look, state: RolloutState) -> bool:
+    """Whether the canary is neither good nor bad long after it should have been judged."""
+    left = until_deadline(look.spec, state, look.now)
     # What an ill metrics source does not say is held against nobody.
-    if not is_overdue or look.seen.metrics.failure is not None:
-        return state
-    doubts = [j for j in look.judgements if j.verdict is not Verdict.OK]
-    is_last = state.stage == look.spec.stages[-1].name
-    then = "the promotion" if is_last else "the next stage"
-    why = explain.deadline(rules.deadline, doubts, then)
-    return _roll_back(look, state, "DeadlineExceeded", why)
+    return left is not None and left <= timedelta(0) and look.seen.metrics.failure is None
 
 
 def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
@@ -283,7 +322,13 @@ def _pending(look: _Look, state: RolloutState) -> RolloutState:
 
 
 def _warming(look: _Look, state: RolloutState) -> RolloutState:
-    return _start_stage(look, state, 0) if look.all_judged else state
+    if look.all_judged:
+        return _start_stage(look, state, 0)
+    if not _is_overdue(look, state):
+        return state
+    unjudged = [j for j in look.judgements if not j.verdict.is_judged]
+    why = explain.late_warming(look.spec.evaluation.deadline, unjudged, look.spec.stages[0].name)
+    return _roll_back(look, state, "DeadlineExceeded", why)
 
 
 def _start_stage(look: _Look, state: RolloutState, index: int) -> RolloutState:
@@ -313,11 +358,14 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
     is_over = clock.elapsed(now) >= look.spec.stages[index].duration
     if is_over and look.none_breached and index + 1 < len(look.spec.stages):
         return _start_stage(look, state, index + 1)
-    if not (is_over and look.all_ok):
-        return _roll_back_if_overdue(
-            look, state, clock.started_at + look.spec.stages[index].duration
-        )
     stages = look.spec.stages
+    if not (is_over and look.all_ok):
+        if not _is_overdue(look, state):
+            return state
+        then = "the promotion" if index + 1 == len(stages) else "the next stage"
+        whole = None if is_over else stages[index].duration
+        why = explain.late_stage(look.spec.evaluation.deadline, look.doubts, then, whole)
+        return _roll_back(look, state, "DeadlineExceeded", why)
     together = format_duration(sum((stage.duration for stage in stages), timedelta(0)))
     why = (
         f"every stage passed ({len(stages)}, {together} observed); starting "
@@ -327,8 +375,14 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
 
 
 def _promoting(look: _Look, state: RolloutState) -> RolloutState:
-    if not (look.seen.track(Track.STABLE, state.canary).is_ready and look.all_ok):
-        return state
+    full = look.seen.track(Track.STABLE, state.canary)
+    if not (full.is_ready and look.all_ok):
+        if not _is_overdue(look, state):
+            return state
+        why = explain.late_promotion(
+            look.spec.evaluation.deadline, look.doubts, full.is_ready, full.problem
+        )
+        return _roll_back(look, state, "DeadlineExceeded", why)
     promoted = _canary(state)
     state = replace(_without_canary(state), stable=promoted)
     why = f"{promoted.version} is promoted and serves the full symbol set"
@@ -410,6 +464,7 @@ def _enter(
         state,
         phase=phase,
         phase_since=look.now,
+        phase_clock=Clock(look.now) if phase in DUE else None,
         reason=reason,
         message=message,
         history=(transition, *state.history)[:MAX_HISTORY],

@@ -34,6 +34,9 @@ class Phase(StrEnum):
 GUARDED = frozenset({Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING})
 """The phases in which a canary runs, and so can be rolled back."""
 
+DUE = GUARDED - {Phase.PENDING}
+"""The phases that must end by a deadline; that of Pending is `noDataAfter`."""
+
 
 # --------------------------------------------------------------------------- what is remembered
 
@@ -97,6 +100,9 @@ class RolloutState:
     rules: str | None = None
     stage: str | None = None
     stage_clock: Clock | None = None
+    phase_clock: Clock | None = None
+    """How long the phase, or its stage, has gone on while the metrics source could be read; in
+    the phases that must end by a deadline."""
     timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
     history: tuple[Transition, ...] = ()
 

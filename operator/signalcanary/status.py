@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from signalcanary import explain
-from signalcanary.api import OnDeadline, OnNoData, SignalCanarySpec
+from signalcanary.api import OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
     Bound,
@@ -26,7 +26,7 @@ from signalcanary.evaluate import (
     silence_of,
     worst,
 )
-from signalcanary.lifecycle import stage_index
+from signalcanary.lifecycle import stage_index, until_deadline
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
@@ -79,6 +79,7 @@ def render(
         "reason": state.reason,
         "message": _message(spec, state, judgements, seen, now),
         "next": describe_next(spec, state, judgements, seen, now),
+        "phaseClock": _clock(state.phase_clock) if state.phase_clock else None,
         "stage": _stage(spec, state, now),
         "canary": _revision(state.canary),
         "stable": _revision(state.stable),
@@ -364,14 +365,15 @@ def describe_next(
             return (
                 f"stage {first.name} ({format_duration(first.duration)}) starts once every "
                 "condition can be judged on every canary symbol"
-            )
+            ) + _otherwise(spec, state, now)
         case Phase.PROMOTING:
             assert state.canary is not None
             problem = seen.track(Track.STABLE, state.canary).problem
-            return (
+            text = (
                 f"{state.canary.version} becomes stable once its pods on the full set are ready "
                 "and every condition is Ok"
-            ) + (f"; now: {problem}" if problem else "")
+            ) + _otherwise(spec, state, now)
+            return text + (f"; now: {problem}" if problem else "")
     index = stage_index(spec, state)
     if index is None or state.stage_clock is None:
         return "the stages have changed; observes the first of them next"
@@ -380,14 +382,20 @@ def describe_next(
         f"stage {spec.stages[index + 1].name}" if index + 1 < len(spec.stages) else "the promotion"
     )
     if left <= timedelta(0):
-        text = f"{then} as soon as every condition is Ok"
-        if spec.evaluation.on_deadline is OnDeadline.ROLLBACK:
-            due = state.stage_clock.started_at + spec.stages[index].duration
-            text += f"; rolls back at about {_clock_time(due + spec.evaluation.deadline)} otherwise"
-        return text
+        return f"{then} as soon as every condition is Ok" + _otherwise(spec, state, now)
     if state.stage_clock.blind_since is not None:
-        return f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
+        text = f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
+        return text + _otherwise(spec, state, now)
     return f"{then} in {_seconds(left)}, at about {_clock_time(now + left)}, if all stays Ok"
+
+
+def _otherwise(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
+    """What the deadline does, while its clock runs."""
+    left = until_deadline(spec, state, now)
+    if left is None:
+        return ""
+    left = max(left, timedelta(0))
+    return f"; otherwise rolls back in {_seconds(left)}, at about {_clock_time(now + left)}"
 
 
 def _next_at_rest(state: RolloutState) -> str:
@@ -429,6 +437,10 @@ def _next_rollback(
     ]
     if not due:
         return None
+    overdue = until_deadline(spec, state, now)
+    if overdue is not None:
+        what = f"stage {state.stage}" if state.phase is Phase.PROGRESSING else state.phase.value
+        due.append((overdue, f"{what} ends"))
     left, why = min(due)
     left = max(left, timedelta(0))
     return f"rolls back in {_seconds(left)}, at about {_clock_time(now + left)}, unless {why}"
@@ -517,6 +529,7 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
         rules=status.get("rules"),
         stage=stage.get("name"),
         stage_clock=_parse_clock(stage["clock"]) if stage else None,
+        phase_clock=_parse_clock(status["phaseClock"]) if status.get("phaseClock") else None,
         timers={
             (timer["key"], timer["symbol"]): _parse_clock(timer["clock"])
             for timer in status.get("timers", ())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from signalcanary.contract import parse_duration
 from signalcanary.evaluate import Bound, Verdict
-from signalcanary.rollout import Phase
+from signalcanary.rollout import GUARDED, Phase
 
 Start = Callable[..., Any]
 
@@ -81,8 +85,158 @@ def test_a_metric_that_is_never_exported_does_not_hold_for_ever(progressing: Sta
     assert "analysis gives no value of platt_ece on BTCUSDT" in sim.state.message
 
 
-def test_an_outage_of_the_metrics_source_is_no_deadline(progressing: Start) -> None:
-    sim = progressing(rollback=ONLY_AUC, evaluation={"deadline": "1h", "onDeadline": "Rollback"})
+BY_1H = {"interval": "1m", "deadline": "1h", "onDeadline": "Rollback"}
+
+
+def told_left(sim: Any) -> timedelta:
+    """What `next` says is left until the deadline; the time of day must fit it."""
+    found = re.search(r"otherwise rolls back in (\w+), at about ([\d:]+) UTC", sim.status["next"])
+    assert found, sim.status["next"]
+    left = parse_duration(found[1])
+    assert f"{sim.now + left:%H:%M:%S}" == found[2]
+    return left
+
+
+def heard_nothing(sim: Any) -> None:
+    """Half a day in which the metrics source does not answer, but for two hours without looks."""
     sim.world.source_answers = False
-    sim.run(12 * HOUR, step=MINUTE)
-    assert sim.phase is Phase.PROGRESSING
+    sim.run(5 * HOUR)
+    sim.idle(2 * HOUR)
+    sim.run(5 * HOUR)
+    assert "otherwise" not in sim.status["next"], "no time can be told"
+    sim.world.source_answers = True
+
+
+def stuck_in_warming(start: Start) -> Any:
+    sim = start(evaluation=BY_1H, signal={"label": {"horizon": "1m"}})
+    del sim.world.values["platt_ece"]
+    sim.run_until(Phase.WARMING)
+    return sim
+
+
+def stuck_in_a_stage(start: Start) -> Any:
+    sim = start(evaluation=BY_1H, rollback=ONLY_AUC, stages=[{"name": "only", "duration": "30m"}])
+    sim.world.bounds = {AUC: OPEN}
+    sim.run_until(Phase.PROGRESSING)
+    sim.run(30 * MINUTE)
+    return sim
+
+
+def stuck_in_promoting(start: Start) -> Any:
+    sim = start(evaluation=BY_1H)
+    sim.run_until(Phase.PROGRESSING)
+    sim.world.pods_start = False  # only those that are to come
+    sim.run_until(Phase.PROMOTING)
+    return sim
+
+
+STUCK = {
+    # train 2 h, test 30 min, horizon 1 min, and the deadline
+    stuck_in_warming: 3 * HOUR + 31 * MINUTE,
+    stuck_in_a_stage: HOUR,
+    stuck_in_promoting: HOUR,
+}
+stuck_somewhere = pytest.mark.parametrize(("stuck", "allowed"), STUCK.items())
+
+
+@stuck_somewhere
+def test_what_is_stuck_goes_at_the_time_told(
+    start: Start, stuck: Callable[[Start], Any], allowed: timedelta
+) -> None:
+    sim = stuck(start)
+    sim.run(20 * MINUTE)
+    assert told_left(sim) == allowed - 20 * MINUTE
+    took = sim.run_until(Phase.ROLLING_BACK, within=4 * HOUR)
+    assert took == allowed - 20 * MINUTE
+    assert sim.state.reason == "DeadlineExceeded"
+
+
+@stuck_somewhere
+def test_what_is_stuck_is_held_where_the_user_chose_so(
+    start: Start, stuck: Callable[[Start], Any], allowed: timedelta
+) -> None:
+    sim = stuck(start)
+    sim.edit(evaluation=BY_1H | {"onDeadline": "Hold"})
+    sim.run(2 * allowed)
+    assert sim.phase in GUARDED
+    assert "rolls back" not in sim.status["next"]
+
+
+@stuck_somewhere
+def test_an_outage_stops_the_deadline_which_goes_on_where_it_stood(
+    start: Start, stuck: Callable[[Start], Any], allowed: timedelta
+) -> None:
+    """Every look here is a restart of the operator."""
+    sim = stuck(start)
+    sim.run(20 * MINUTE)
+    heard_nothing(sim)
+    assert sim.phase in GUARDED
+    # From the last look that saw something to the first that did not, time still counts.
+    left = allowed - 21 * MINUTE
+    sim.now += MINUTE
+    sim.look()
+    assert told_left(sim) == left
+    assert sim.run_until(Phase.ROLLING_BACK, within=4 * HOUR) == left
+    assert sim.state.reason == "DeadlineExceeded"
+
+
+@stuck_somewhere
+def test_a_gap_without_looks_does_not_bring_the_deadline_nearer(
+    start: Start, stuck: Callable[[Start], Any], allowed: timedelta
+) -> None:
+    sim = stuck(start)
+    sim.run(20 * MINUTE)
+    sim.idle(24 * HOUR)
+    sim.look()
+    assert told_left(sim) == allowed - 20 * MINUTE
+    assert sim.run_until(Phase.ROLLING_BACK, within=4 * HOUR) == allowed - 20 * MINUTE
+
+
+@stuck_somewhere
+def test_a_status_from_before_there_was_the_clock_begins_it(
+    start: Start, stuck: Callable[[Start], Any], allowed: timedelta
+) -> None:
+    sim = stuck(start)
+    del sim.status["phaseClock"]
+    sim.now += MINUTE
+    sim.look()
+    whole = allowed + (30 * MINUTE if sim.phase is Phase.PROGRESSING else timedelta(0))
+    assert sim.run_until(Phase.ROLLING_BACK, within=4 * HOUR) == whole
+
+
+def test_each_stage_has_the_deadline_for_itself(progressing: Start) -> None:
+    """Fifty minutes late in each stage is less than an hour late in any."""
+    sim = progressing(evaluation=BY_1H)
+    for stage in ("shadow", "canary"):
+        assert sim.state.stage == stage
+        ece = sim.world.values.pop("platt_ece")
+        sim.run(50 * MINUTE)
+        sim.world.values["platt_ece"] = ece
+        sim.run(31 * MINUTE if stage == "canary" else 11 * MINUTE)
+    assert sim.phase is Phase.SUCCEEDED
+
+
+def test_a_canary_that_warms_up_late_but_in_time_goes_on(start: Start) -> None:
+    sim = stuck_in_warming(start)
+    sim.run(3 * HOUR + 30 * MINUTE)
+    sim.world.values["platt_ece"] = 0.05
+    sim.run_until(Phase.SUCCEEDED, within=HOUR)
+
+
+def test_conditions_that_are_never_all_ok_again_end_promoting(start: Start) -> None:
+    sim = stuck_in_promoting(start)
+    sim.world.pods_start = True
+    del sim.world.values["platt_ece"]
+    assert sim.run_until(Phase.ROLLING_BACK, within=2 * HOUR) == HOUR
+    assert "no value of platt_ece on BTCUSDT" in sim.state.message
+
+
+def test_a_deadline_that_comes_before_a_breach_is_due_is_told(start: Start) -> None:
+    sim = stuck_in_a_stage(start)
+    sim.run(55 * MINUTE)
+    sim.world.bounds, sim.world.values[AUC] = {AUC: BAD}, 0.51
+    sim.run(MINUTE)
+    at = f"{sim.now + 4 * MINUTE:%H:%M:%S}"
+    assert sim.status["next"] == f"rolls back in 4m, at about {at} UTC, unless stage only ends"
+    assert sim.run_until(Phase.ROLLING_BACK) == 4 * MINUTE
+    assert sim.state.reason == "DeadlineExceeded"

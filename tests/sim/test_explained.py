@@ -17,7 +17,9 @@ Start = Callable[..., Any]
 AUC, ECE = "slice_auc_active_period", "platt_ece"
 GUARDED = {"conditions": [{"metric": AUC, "below": 0.55, "for": "10m"}]}
 AT_ONCE = {"conditions": [{"metric": AUC, "below": 0.55}]}
-LITERAL = {"conditions": [{"metric": ECE, "above": 0.1, "for": "2m", "mode": "literal"}]}
+LITERAL_ECE = {"metric": ECE, "above": 0.1, "for": "2m", "mode": "literal"}
+LITERAL = {"conditions": [LITERAL_ECE]}
+BY_1H = {"interval": "1m", "deadline": "1h", "onDeadline": "Rollback"}
 BEYOND = (Bound(0.005, 0.48, 0.5432, 0.50, 0.57),)
 WITHIN = (Bound(0.005, 0.56, 0.60, 0.5612, 0.60),)
 OPEN = (Bound(0.005, 0.50, 0.60, 0.5, 0.6),)
@@ -112,6 +114,41 @@ def test_a_deadline_tells_what_was_left_open(progressing: Start) -> None:
     )
 
 
+def test_a_stage_that_was_not_observed_in_full_says_so(progressing: Start) -> None:
+    sim = progressing(evaluation=BY_1H, rollback=LITERAL)
+    del sim.world.values[ECE]
+    assert rolled_back(sim) == (
+        "rolling back v1: not judged good 1h after it was due: analysis gives no value of "
+        "platt_ece on BTCUSDT, 5000 rows; the 10m of the stage observed in full, and every "
+        "condition Ok at one look before that, would have led to the next stage; stable v0 keeps "
+        "running"
+    )
+
+
+def test_a_canary_that_is_never_judgeable_tells_what_is_missing(start: Start) -> None:
+    sim = start(evaluation=BY_1H, rollback={"conditions": [*GUARDED["conditions"], LITERAL_ECE]})
+    del sim.world.values[ECE]
+    assert rolled_back(sim) == (
+        "rolling back v1: not judgeable 1h after its windows should have been full: analysis gives "
+        "no value of platt_ece on BTCUSDT, 5000 rows; every condition judged at one look before "
+        "that would have started stage shadow; there is no stable revision yet, so nothing serves"
+    )
+
+
+def test_pods_that_never_serve_the_full_set_are_told(progressing: Start) -> None:
+    sim = progressing(evaluation=BY_1H, rollback=LITERAL)
+    sim.world.pods_start = False
+    sim.run_until(Phase.PROMOTING)
+    sim.run(timedelta(minutes=59))
+    del sim.world.values[ECE]
+    assert rolled_back(sim) == (
+        "rolling back v1: not promoted 1h after every stage had passed: its pods on the full "
+        "symbol set are not ready: pod x-0 is waiting: ImagePullBackOff; analysis gives no value "
+        "of platt_ece on BTCUSDT, 5000 rows; its pods on the full symbol set ready and every "
+        "condition Ok at one look before that would have promoted it; stable v0 keeps running"
+    )
+
+
 def test_a_promotion_tells_what_it_rests_on(progressing: Start) -> None:
     sim = progressing(rollback={"conditions": [*GUARDED["conditions"], *LITERAL["conditions"]]})
     sim.world.bounds, sim.world.values[AUC] = {AUC: WITHIN}, 0.58
@@ -129,7 +166,9 @@ def test_a_promotion_tells_what_it_rests_on(progressing: Start) -> None:
     assert sim.status["message"] == promoted
 
 
-@pytest.mark.parametrize("ends", ["promoted", "breach", "deadline", "pods"])
+@pytest.mark.parametrize(
+    "ends", ["promoted", "breach", "never judged", "deadline", "never ready", "pods"]
+)
 def test_whatever_is_told_fits_into_an_event(start: Start, ends: str) -> None:
     symbols = [f"SYMBOL{n:03}USDTPERPXY"[:20] for n in range(256)]
     sim = start(
@@ -140,22 +179,26 @@ def test_whatever_is_told_fits_into_an_event(start: Start, ends: str) -> None:
             "conditions": [{"metric": m, "above": 0.7654321, "for": "10m"} for m in JUDGED_METRICS]
         },
         evaluation={"deadline": "1m", "onDeadline": "Rollback"},
+        signal={"calibration": {"train": "100s", "test": "100s"}},
     )
     value = {"breach": 0.87654321}.get(ends, 0.123456789)
     sim.world.values = dict.fromkeys(JUDGED_METRICS, value)
     if ends == "deadline":
         sim.run_until(Phase.PROGRESSING)
         sim.world.values = {}
-    sim.world.pods_start = ends != "pods"
-    messages = set()
+    if ends == "never judged":
+        sim.world.values = {}
+    if ends == "never ready":
+        sim.run_until(Phase.PROGRESSING)
+    sim.world.pods_start = ends not in ("pods", "never ready")
+    messages, problem = set(), "x" * 5000
     while sim.phase not in (Phase.SUCCEEDED, Phase.ROLLED_BACK):
         sim.now += timedelta(seconds=30)
         sim.look()
-        if ends == "pods":
-            key = next(iter(sim.world.tracks), None)
-            if key:
-                problem = "x" * 5000
-                seen = sim.world.tracks[key]
+        if ends == "never ready" and sim.phase is Phase.PROMOTING:
+            sim.world.values = {}
+        for key, seen in sim.world.tracks.items():
+            if not seen.is_ready:
                 sim.world.tracks[key] = type(seen)(seen.pods, seen.is_ready, problem)
         messages |= {t.message for t in sim.last.transitions}
     assert max(map(len, messages)) <= 1024

@@ -54,30 +54,43 @@ from signalcanary.status import parse, render
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SECOND, ZERO = timedelta(seconds=1), timedelta(0)
-LOOK, GAP = 10 * SECOND, 70 * SECOND
+LOOK, GAP = 300 * SECOND, 2100 * SECOND
 SAMPLE = int(os.environ.get("SIGNALCANARY_MACHINE_SAMPLE", "4"))
 LITERAL, PROVEN = "platt_ece", "slice_auc_active_period"
 SPEC = SignalCanarySpec.model_validate(
     {
         "version": "v1",
         "symbols": {"canary": ["BTCUSDT", "ETHUSDT"], "full": ["BTCUSDT", "ETHUSDT"]},
-        "stages": [{"name": "shadow", "duration": "10s"}, {"name": "canary", "duration": "10s"}],
+        "stages": [
+            {"name": "shadow", "duration": "300s"},
+            {"name": "canary", "duration": "300s"},
+        ],
+        "signal": {
+            "label": {"horizon": "100s"},
+            "calibration": {"train": "100s", "test": "100s"},
+        },
         "rollback": {
             "conditions": [
-                {"metric": LITERAL, "above": 0.1, "for": "10s", "mode": "literal"},
+                {"metric": LITERAL, "above": 0.1, "for": "300s", "mode": "literal"},
                 {"metric": PROVEN, "below": 0.55},
             ]
         },
         "evaluation": {
-            "interval": "10s",
-            "staleAfter": "10s",
-            "noDataAfter": "10s",
-            "deadline": "10s",
+            "interval": "300s",
+            "staleAfter": "300s",
+            "noDataAfter": "300s",
+            "deadline": "300s",
             "onDeadline": "Rollback",
         },
     }
 )
 RULES = rules_of(SPEC)
+LIMITS = {
+    Phase.WARMING: 600 * SECOND,
+    Phase.PROGRESSING: 600 * SECOND,
+    Phase.PROMOTING: 300 * SECOND,
+}
+"""How long a phase, or its stage, may go on while the metrics source answers."""
 STABLE = RevisionRef("5" * 8, "stable", "5" * 16, 1)
 CANARY = RevisionRef("c" * 8, "canary", "c" * 16, 1)
 REJECTED = RevisionRef("d" * 8, "rejected", "d" * 16, 1)
@@ -175,20 +188,15 @@ class Node:
     @property
     def key(self) -> Any:
         s = self.state
-        clocks = (tuple(sorted((k, shape(c)) for k, c in s.timers.items())), shape(s.stage_clock))
+        timers = tuple(sorted((k, shape(c)) for k, c in s.timers.items()))
+        clocks = (timers, shape(s.stage_clock), shape(s.phase_clock))
         who = (s.canary, s.stable, s.rejected, self.target)
         return (s.phase, s.reason, s.observed_generation, who, s.rules, s.stage, clocks)
 
 
 def shape(clock: Clock | None) -> Any:
-    """Age, observed time and whether it runs (s): all that can matter of a clock."""
-    if clock is None:
-        return ()
-    return (NOW - clock.started_at, clock.elapsed(NOW), clock.blind_since is None)
-
-
-def clock_of(age: timedelta, elapsed: timedelta, runs: bool) -> Clock:
-    return Clock(NOW - age, age - elapsed, None if runs else NOW)
+    """Observed time and whether it runs: all that can matter of a clock."""
+    return (clock.elapsed(NOW), clock.blind_since is None) if clock else ()
 
 
 def passed(clock: Clock | None, step: timedelta) -> Clock | None:
@@ -209,6 +217,7 @@ def after_a_while(state: RolloutState, step: timedelta) -> RolloutState:
         history=tuple(replace(t, time=t.time - step) for t in state.history),
         timers={key: passed(clock, step) for key, clock in state.timers.items()},
         stage_clock=passed(state.stage_clock, step),
+        phase_clock=passed(state.phase_clock, step),
     )
 
 
@@ -250,19 +259,17 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     def role_of(ref: RevisionRef | None) -> RevisionRef | None:
         return roles.get(ref.name, NEW) if ref else None
 
-    def short(clock: Clock, longest: timedelta, waits: timedelta = ZERO) -> Clock:
-        age, elapsed, runs = shape(clock)
-        elapsed = min(elapsed, longest)
-        # Only the stage's clock is asked for its age.
-        age = max(min(age, longest + waits), elapsed) if waits else elapsed
-        return clock_of(age, elapsed, runs)
+    def short(clock: Clock, longest: timedelta) -> Clock:
+        elapsed, runs = shape(clock)
+        return Clock(NOW - min(elapsed, longest), ZERO, None if runs else NOW)
 
     durations = {stage.name: stage.duration for stage in SPEC.stages}
-    clock, deadline = state.stage_clock, SPEC.evaluation.deadline
-    if clock and state.phase is Phase.PROGRESSING:
-        clock = short(clock, durations[state.stage or ""], deadline)
-    elif clock:
-        clock = short(clock, ZERO)
+    clock, phase_clock = state.stage_clock, state.phase_clock
+    if clock:
+        is_observed = state.phase is Phase.PROGRESSING
+        clock = short(clock, durations[state.stage or ""] if is_observed else ZERO)
+    if phase_clock:
+        phase_clock = short(phase_clock, LIMITS[state.phase])
     history = (replace(state.history[0], message=f"rolling back {state.reason}"),)
     timers = {key: short(clock, LONGEST[key]) for key, clock in state.timers.items()}
     # Which of the two symbols it is does not matter: the one with more running comes first.
@@ -278,6 +285,7 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             rejected=role_of(state.rejected),
             timers=timers,
             stage_clock=clock,
+            phase_clock=phase_clock,
             phase_since=history[0].time,
             message=history[0].message,
             history=history,
@@ -302,7 +310,7 @@ DIAGRAM = {
     *((p, Phase.ROLLING_BACK, "ConditionBreached") for p in RUNNING),
     *((p, Phase.ROLLING_BACK, "CanarySilent") for p in RUNNING),
     (Phase.PENDING, Phase.ROLLING_BACK, "CanaryNotRunning"),
-    (Phase.PROGRESSING, Phase.ROLLING_BACK, "DeadlineExceeded"),
+    *((p, Phase.ROLLING_BACK, "DeadlineExceeded") for p in RUNNING),
     *((Phase.ROLLING_BACK, Phase.ROLLED_BACK, reason) for reason in ROLLED_BACK_FOR),
     *((p, Phase.PENDING, STARTED) for p in Phase if p is not Phase.ROLLING_BACK),
     *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*GUARDED, Phase.ROLLED_BACK)),
@@ -386,12 +394,14 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         allowed |= {before.reason} if before.phase is Phase.ROLLING_BACK else set()
         assert set(reasons) <= allowed
         assert all(clock.blind_since is not None for clock in after.timers.values())
+        assert after.phase_clock is None or after.phase_clock.blind_since is not None
 
     # Revisions: what is stable changes only by a promotion, and is always planned.
     if "Promoted" not in reasons:
         assert after.stable == before.stable
     assert after.rejected is None or after.rejected != after.stable
     assert (after.canary is not None) == (after.phase in GUARDED)
+    assert (after.phase_clock is not None) == (after.phase in RUNNING)
     planned = plan(after)
     stable_of = {p.revision for p in planned if p.track is Track.STABLE}
     if after.stable is not None:
@@ -403,7 +413,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         assert {p.revision for p in planned} == ({after.stable} if after.stable else set())
         assert not after.timers
     # `before` is as of NOW: had it gone on by itself, no clock may have less than nothing.
-    for clock in (*after.timers.values(), *filter(None, [after.stage_clock])):
+    for clock in clocks_of(after):
         assert ZERO <= clock.elapsed(NOW) <= NOW - clock.started_at
 
     check_clocks(before, look, seen, decision)
@@ -433,13 +443,11 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     began = [t.reason for t in decision.transitions if t.phase is Phase.ROLLING_BACK]
     if began == ["DeadlineExceeded"]:
         assert not due
-        assert before.stage_clock is not None
-        limit = SPEC.stages[-1 if before.stage == "canary" else 0].duration
-        assert NOW - before.stage_clock.started_at >= limit + SPEC.evaluation.deadline
     elif began == ["ConditionBreached"]:
         assert any(key != SILENCE for key, _ in due)
     elif began:
         assert {key for key, _ in due} == {SILENCE}
+    check_deadline(before, look, seen, decision)
     is_same = before.stage == after.stage and "StageStarted" not in reasons
     if is_same and after.stage_clock and after.phase is Phase.PROGRESSING:
         assert before.stage_clock is not None
@@ -447,6 +455,29 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
         time = expected(before.stage_clock, "hit" if judged else "blind", look.step)
         clock = after.stage_clock
         assert (clock.elapsed(NOW), clock.blind_since is None) == time
+
+
+def check_deadline(
+    before: RolloutState, look: Input, seen: Observations, decision: Decision
+) -> None:
+    """The deadline's clock has exactly the time in which the source was read since the phase or
+    stage began; and it is when that is over, no sooner and no later, that the canary goes."""
+    after, reasons = decision.state, [t.reason for t in decision.transitions]
+    is_read = seen.metrics.failure is None
+    if after.phase_clock and reasons:
+        assert shape(after.phase_clock) == (ZERO, is_read), "it begins anew with each phase"
+    if before.phase is Phase.PENDING:
+        assert "DeadlineExceeded" not in reasons
+        return
+    observed = expected(before.phase_clock, "hit" if is_read else "blind", look.step)
+    assert observed is not None
+    is_late = is_read and observed[0] >= LIMITS[before.phase]
+    if not reasons:
+        assert shape(after.phase_clock) == observed
+        assert not is_late, "late, and not rolled back"
+    elif "DeadlineExceeded" in reasons:
+        assert is_late
+        assert reasons[0] == "DeadlineExceeded", "what began at this look is not late"
 
 
 # --------------------------------------------------------------------------- the exploration
@@ -532,6 +563,7 @@ def test_a_clock_that_is_set_back_does_nothing_and_loses_nothing(
                 phase_since=before.phase_since,
                 timers=before.timers,
                 stage_clock=before.stage_clock,
+                phase_clock=before.phase_clock,
             )
             assert same == begins.state, "more than the clocks has changed"
             for old, new in zip(clocks_of(before), clocks_of(after), strict=True):
@@ -555,7 +587,7 @@ def test_a_clock_that_is_set_back_does_nothing_and_loses_nothing(
 
 def clocks_of(state: RolloutState) -> list[Clock]:
     timers = [state.timers[key] for key in sorted(state.timers)]
-    return [*timers, *filter(None, [state.stage_clock])]
+    return [*timers, *filter(None, [state.stage_clock, state.phase_clock])]
 
 
 # --------------------------------------------------------------------------- the document
@@ -574,7 +606,9 @@ WHEN = {
     "CanarySilent": "a canary symbol sent no fresh data for `noDataAfter`, while the metrics "
     "source answered and the stable track, if there is one, heard it (`onNoData: Rollback`)",
     "CanaryNotRunning": "the canary's pods were not ready for `noDataAfter`",
-    "DeadlineExceeded": "a stage took `deadline` longer than its duration (`onDeadline: Rollback`)",
+    "DeadlineExceeded": "while the metrics source could be read, the phase took `deadline` longer "
+    "than it must: Warming than `train` + `horizon` + `test`, a stage than its duration, Promoting "
+    "than no time (`onDeadline: Rollback`)",
 }
 
 

@@ -85,6 +85,7 @@ TAMPERED = {
     "a time without a zone": {"lastEvaluationTime": "2026-05-01T00:00:00"},
     "no time": {"lastEvaluationTime": "yesterday"},
     "a clock that never started": {"stage": {"name": "canary", "clock": {}}},
+    "a phase's clock that never started": {"phaseClock": {"blindSeconds": 1}},
     "a stage without a clock": {"stage": {"name": "canary"}},
     "a bare history": {"history": [{}]},
     "a bare revision": {"canary": {"name": "x"}},

@@ -132,6 +132,7 @@ def states(draw: st.DrawFn) -> RolloutState:
         rejected=draw(REFS) if taken_back else None,
         stage=draw(names) if staged else None,
         stage_clock=draw(CLOCKS) if staged else None,
+        phase_clock=draw(st.none() | CLOCKS) if guarded else None,
         timers=draw(st.dictionaries(keys, CLOCKS, max_size=4)) if guarded else {},
         history=history,
     )
