@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -215,6 +215,36 @@ def read_entries(data_path: str | Path, symbol: str = "BTCUSDT") -> list[Entry]:
     return ManifestReader(open_storage(str(data_path)), symbol).poll(limit=1_000_000)
 
 
+def find_unnamed(data_path: str | Path, symbol: str = "BTCUSDT") -> set[str]:
+    """Parts that are there and that no manifest document names, or named and not there.
+
+    Compaction may be under way: what it merged is still there, named by its own entries, and
+    what a kill cut short has made a merged part that the next pass will name.
+    """
+    storage = open_storage(str(data_path))
+
+    def paths(document: Any) -> Iterator[str]:
+        if isinstance(document, dict):
+            if {"path", "sha256"} <= document.keys():
+                yield document["path"]
+            document = list(document.values())
+        if isinstance(document, list):
+            for value in document:
+                yield from paths(value)
+
+    keys = [item.key for item in storage.find("")]
+    documents = [key for key in keys if key.startswith(f"manifest/symbol={symbol}/")]
+    named = {
+        path
+        for key in documents
+        if key.endswith(".json")
+        for path in paths(json.loads(storage.read(key)))
+    }
+    there = {key for key in keys if key.endswith(".parquet") and f"/symbol={symbol}/" in key}
+    merging = {key for key in there if "/compact-" in key}
+    return (there ^ named) - (merging - named)
+
+
 def read_rows(data_path: str | Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.Table:
     """All committed rows of a kind, in order of commit."""
     storage = open_storage(str(data_path))
@@ -306,6 +336,7 @@ def kit() -> SimpleNamespace:
         harvest_process=harvest_process,
         read_entries=read_entries,
         read_rows=read_rows,
+        find_unnamed=find_unnamed,
         find_temporary=find_temporary,
         start_ms=START_MS,
         quick=QUICK,

@@ -202,9 +202,7 @@ def check_everything(
         check_trades(exchange, kit, data, symbol)
         check_quotes(witness, kit, data, symbol)
         check_features(kit, data, symbol, has_gaps)
-        named = {p.path for entry in kit.read_entries(data, symbol) for p in entry.parts}
-        there = {path.relative_to(data).as_posix() for path in data.glob(f"*/symbol={symbol}/*/*")}
-        assert there == named
+        assert kit.find_unnamed(data, symbol) == set()
 
 
 # ----------------------------------------------------------------------- the runs
