@@ -24,7 +24,7 @@ from signalcanary_workloads.analysis.confidence import (
 )
 from signalcanary_workloads.analysis.rows import Bools, Floats, Ints
 
-RUNS = int(os.environ.get("SIGNALCANARY_RUNS", "6"))
+RUNS = int(os.environ.get("SIGNALCANARY_RUNS", "3"))
 SHORT_RUNS = max(RUNS, 24)
 """Histories of a few hours, which cost little; a median of fewer says nothing."""
 LEVEL = LEVELS[0]
