@@ -412,6 +412,9 @@ class Component(StrEnum):
     ANALYSIS = "analysis"
 
 
+SHARD_VARIABLE: Final = "SIGNALCANARY_SHARD"
+"""Environment variable that tells a pod its shard, the ordinal of its StatefulSet."""
+
 METRICS_PORT: Final = 9100
 """Where harvest and analysis serve /metrics, /healthz and /readyz, in a pod."""
 

@@ -21,7 +21,14 @@ from signalcanary.api import (
     SignalCanarySpec,
     Storage,
 )
-from signalcanary.contract import METRICS_PORT, Component, Control, Track, WorkloadConfig
+from signalcanary.contract import (
+    METRICS_PORT,
+    SHARD_VARIABLE,
+    Component,
+    Control,
+    Track,
+    WorkloadConfig,
+)
 from signalcanary.lifecycle import build_gate
 from signalcanary.revisions import Revision, RevisionRef, canonical_hash
 from signalcanary.rollout import (
@@ -379,7 +386,7 @@ def _container(
         ],
         "env": [
             {
-                "name": "SIGNALCANARY_SHARD",
+                "name": SHARD_VARIABLE,
                 "valueFrom": {
                     "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
                 },

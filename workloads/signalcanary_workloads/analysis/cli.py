@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 import time
@@ -18,15 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import yaml
 import zmq
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
 
-from signalcanary.contract import METRICS_PORT, WorkloadConfig, parse_duration
+from signalcanary.contract import WorkloadConfig, parse_duration
 from signalcanary.stream import HEARTBEAT_SECONDS, SIGNALS_PORT, Heartbeat
 
 from ..housekeeping import Housekeeping, UpkeepCounts
+from ..options import CONFIGURATION_ERRORS, add_common_arguments, read_config
 from ..serving import Health, serve, split_listen
 from ..store import BUCKET_SCHEME, open_storage
 from .engine import EngineConfig
@@ -39,31 +37,13 @@ from .snapshot_keeper import SNAPSHOT_SECONDS, SnapshotKeeper, SnapshotMetrics
 
 logger = logging.getLogger(__name__)
 
-SHARD_VARIABLE: Final = "SIGNALCANARY_SHARD"
 LAST_SNAPSHOT_SECONDS: Final = 10.0
 """Longest that the process stays for them once it is told to end."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``analysis`` to its parser."""
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="the workload configuration"
-    )
-    shard = os.environ.get(SHARD_VARIABLE)
-    parser.add_argument(
-        "--shard",
-        type=int,
-        default=shard,
-        required=shard is None,
-        metavar="N",
-        help=f"which part of the symbols, counted from 0 (default: ${SHARD_VARIABLE})",
-    )
-    parser.add_argument(
-        "--listen",
-        default=f"0.0.0.0:{METRICS_PORT}",
-        metavar="HOST:PORT",
-        help="where to serve /metrics, /healthz and /readyz (default: %(default)s)",
-    )
+    add_common_arguments(parser)
     parser.add_argument(
         "--publish",
         default=f"0.0.0.0:{SIGNALS_PORT}",
@@ -105,16 +85,14 @@ def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 0 then, 2 if the configuration is of no use."""
     logging.basicConfig(level=logging.INFO)  # does nothing where the caller has set it up
     try:
-        config = WorkloadConfig.model_validate(yaml.safe_load(args.config.read_text("utf-8")))
-        symbols = _symbols_of(config, args.shard)
-        split_listen(args.listen)
+        config = read_config(args)
         split_listen(args.publish)
-    except (OSError, yaml.YAMLError, ValidationError, ValueError) as exc:
+    except CONFIGURATION_ERRORS as exc:
         print(f"analysis: {args.config}: {exc}", file=sys.stderr)
         return 2
     poll_seconds = args.poll or default_poll_seconds(config.data_path)
     try:
-        asyncio.run(_run(config, symbols, args, poll_seconds))
+        asyncio.run(_run(config, config.shards[args.shard], args, poll_seconds))
     except zmq.ZMQError as exc:
         print(f"analysis: cannot publish at {args.publish}: {exc}", file=sys.stderr)
         return 2
@@ -124,12 +102,6 @@ def run(args: argparse.Namespace) -> int:
 def default_poll_seconds(data_path: str) -> float:
     """How often to look for a new entry: a look is a failed open, or a request that is paid for."""
     return 1.0 if data_path.startswith(BUCKET_SCHEME) else 0.25
-
-
-def _symbols_of(config: WorkloadConfig, shard: int) -> tuple[str, ...]:
-    if not 0 <= shard < len(config.shards):
-        raise ValueError(f"shard {shard} does not exist: there are {len(config.shards)}")
-    return config.shards[shard]
 
 
 async def _run(

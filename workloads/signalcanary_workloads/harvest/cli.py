@@ -10,22 +10,15 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
 
-import yaml
-from pydantic import ValidationError
-
-from signalcanary.contract import METRICS_PORT, WorkloadConfig
+from signalcanary.contract import WorkloadConfig
 from signalcanary_workloads.harvest.app import HarvestError, harvest
 from signalcanary_workloads.harvest.sink import SinkError
-from signalcanary_workloads.serving import split_listen
+from signalcanary_workloads.options import CONFIGURATION_ERRORS, add_common_arguments, read_config
 
-SHARD_VARIABLE: Final = "SIGNALCANARY_SHARD"
 log = logging.getLogger(__name__)
 
 
@@ -47,24 +40,7 @@ class JsonLines(logging.Formatter):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `harvest`."""
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="workload configuration"
-    )
-    shard = os.environ.get(SHARD_VARIABLE)
-    parser.add_argument(
-        "--shard",
-        type=int,
-        default=shard,
-        required=shard is None,
-        metavar="N",
-        help=f"which part of the symbols (default: ${SHARD_VARIABLE})",
-    )
-    parser.add_argument(
-        "--listen",
-        default=f"0.0.0.0:{METRICS_PORT}",
-        metavar="HOST:PORT",
-        help="address of /metrics, /healthz and /readyz (default: %(default)s)",
-    )
+    add_common_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,11 +50,8 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
-        config = WorkloadConfig.model_validate(yaml.safe_load(args.config.read_text("utf-8")))
-        split_listen(args.listen)
-        if not 0 <= args.shard < len(config.shards):
-            raise ValueError(f"--shard {args.shard}: the configuration has {len(config.shards)}")
-    except (OSError, yaml.YAMLError, ValidationError, ValueError) as exc:
+        config = read_config(args)
+    except CONFIGURATION_ERRORS as exc:
         log.error("the configuration is wrong", extra={"fields": {"detail": str(exc)}})
         return 2
     try:
