@@ -1,0 +1,341 @@
+"""When the canary is taken back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+
+from signalcanary.api.names import (
+    MAX_CONDITIONS,
+    first_repeated,
+    rule,
+)
+from signalcanary.contract import (
+    CORE_METRICS,
+    JUDGED_METRICS,
+    METRICS_BY_NAME,
+    Duration,
+    Model,
+    Unit,
+    format_duration,
+    shown,
+    string_schema,
+)
+from signalcanary.promql import MAX_QUERY_LENGTH, PLACEHOLDER_HELP, PLACEHOLDERS
+from signalcanary.promql import check as check_query
+
+_AUC_IS_GOOD_WHEN_HIGH: Final = (
+    "a high AUC is good: write below; or, for one too good to be true, above with 0.75 or more"
+)
+_BAD_WHEN_HIGH: Final = "this metric is bad when it is high: write above"
+
+
+_SUFFIXES: Final = {Unit.MILLISECONDS: " ms", Unit.PERCENT: " %"}
+
+
+class Mode(StrEnum):
+    """What must cross a condition's bound."""
+
+    GUARDED = "guarded"
+    LITERAL = "literal"
+
+
+class Of(StrEnum):
+    """What a condition bounds."""
+
+    VALUE = "value"
+    DIFFERENCE = "difference"
+    RELATIVE = "relative"
+
+
+_COMPARABLE: Final = tuple(metric.name for metric in CORE_METRICS if metric.has_bounds)
+_NOT_COMPARABLE: Final = (
+    f"only {', '.join(_COMPARABLE)} are compared with stable: take of out, or write one of them"
+)
+_WORSE_WHEN_LOW: Final = "a lower AUC than stable's is worse: write below, for example below: -0.02"
+_WORSE_WHEN_HIGH: Final = "a higher value than stable's is worse: write above, for example 0.02"
+
+
+_METRIC_OR_QUERY: Final = "write either metric, or name and query"
+_QUERY_IS_LITERAL: Final = "a query is judged literally: take of out, and compare in the query"
+_QUERY_HAS_NO_SAMPLES: Final = "there are no samples beside a query's value: take minSamples out"
+_METRIC_NAME: Final = r"^[a-z][a-z0-9_]*$"
+_METRIC_NAME_HELP: Final = (
+    "write a name of lower-case letters, digits and '_' that no metric of ours has, "
+    "for example book_depth"
+)
+_ONLY_KNOWN_PLACEHOLDERS: Final = (
+    "self.findAll('[{][{][^}]*[}][}]').all(p, p in "
+    f"[{', '.join(repr('{{' + name + '}}') for name in PLACEHOLDERS)}])"
+)
+
+
+class Condition(Model):
+    """A reason to roll back: a metric beyond a bound for some time, on any canary symbol."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.above) != has(self.below)",
+                    "write exactly one of above and below",
+                ),
+                rule(
+                    "has(self.metric) ? !has(self.query) && !has(self.name) "
+                    ": has(self.query) && has(self.name)",
+                    _METRIC_OR_QUERY,
+                ),
+                rule("!has(self.query) || self.of == 'value'", _QUERY_IS_LITERAL),
+                rule("!has(self.query) || self.minSamples == 0", _QUERY_HAS_NO_SAMPLES),
+                rule(
+                    "!has(self.metric) || has(self.below) || "
+                    "!self.metric.startsWith('slice_auc_') || self.of != 'value' || "
+                    "!has(self.above) || self.above >= 0.75",
+                    _AUC_IS_GOOD_WHEN_HIGH,
+                ),
+                rule(
+                    "!has(self.metric) || has(self.above) || "
+                    "self.metric.startsWith('slice_auc_') || self.metric.endsWith('_samples')",
+                    _BAD_WHEN_HIGH,
+                ),
+                rule(
+                    "!has(self.metric) || self.of == 'value' || "
+                    f"self.metric in [{', '.join(repr(name) for name in _COMPARABLE)}]",
+                    _NOT_COMPARABLE,
+                ),
+                rule(
+                    "!has(self.metric) || self.of == 'value' || has(self.below) || "
+                    "!self.metric.startsWith('slice_auc_')",
+                    _WORSE_WHEN_LOW,
+                ),
+            ]
+        }
+    )
+
+    metric_: str | None = Field(
+        default=None,
+        alias="metric",
+        description="Name of the metric, as analysis exports it. Either this, or name and query.",
+        json_schema_extra={
+            "maxLength": 63,
+            "x-kubernetes-validations": [
+                rule(
+                    f"self in [{', '.join(repr(name) for name in JUDGED_METRICS)}]",
+                    f"unknown metric: write one of {', '.join(JUDGED_METRICS)}",
+                )
+            ],
+        },
+    )
+    name: (
+        Annotated[
+            str,
+            StringConstraints(pattern=_METRIC_NAME, max_length=63),
+            WithJsonSchema(
+                string_schema(
+                    _METRIC_NAME,
+                    63,
+                    _METRIC_NAME_HELP,
+                    f"!(self in [{', '.join(repr(name) for name in METRICS_BY_NAME)}])",
+                )
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None, description="With a query: what its value is called in status and messages."
+    )
+    query: str | None = Field(
+        default=None,
+        max_length=MAX_QUERY_LENGTH,
+        description="PromQL that gives one finite number, a scalar or a vector of one element, "
+        "for every canary symbol; asked of spec.metricsSource at every look. {{symbol}}, "
+        "{{namespace}}, {{name}}, {{revision}} and {{track}} are filled in, inside the quotes of "
+        "label matchers only. An empty result is NoData. It is always judged literally: there is "
+        "no evidence beside it. Its age is that of the answered sample's timestamp, which "
+        "Prometheus sets to the time of the query: a series that went silent is answered for "
+        "5 min more, and what avg_over_time and the like read may be older still; to notice "
+        "sooner, compare timestamp() in the query. Unit: the value's is the query's own.",
+        json_schema_extra={
+            "maxLength": MAX_QUERY_LENGTH,
+            "x-kubernetes-validations": [
+                rule(_ONLY_KNOWN_PLACEHOLDERS, f"unknown placeholder: {PLACEHOLDER_HELP}")
+            ],
+        },
+    )
+    of: Of = Field(
+        default=Of.VALUE,
+        description="What is bounded. value: the canary's. difference: the canary's − stable's, "
+        "both scored on the very same rows, so that what the market does to both cancels. "
+        "relative: that difference as a share of stable's. Without a stable revision there is "
+        "nothing to compare with, and the two are Ok.",
+    )
+    above: float | None = Field(
+        default=None,
+        ge=-1e12,
+        le=1e12,
+        description="Breached while the value is greater than this. Unit: the metric's own.",
+    )
+    below: float | None = Field(
+        default=None,
+        ge=-1e12,
+        le=1e12,
+        description="Breached while the value is less than this. Unit: the metric's own.",
+    )
+    for_: Duration = Field(
+        default=timedelta(0),
+        alias="for",
+        description="How long the breach must hold before the rollback. Time in which the metric "
+        "could not be judged does not count. Unit: wall clock.",
+    )
+    mode: Mode = Field(
+        default=Mode.GUARDED,
+        description="guarded: breached when the evidence is beyond the bound, that is when the "
+        "true value is beyond it but for a chance of rollback.errorRate, however often it is "
+        "looked at; and Ok only when it is as surely within it. A metric that comes without "
+        "evidence (a lag, a count) is judged literally. literal: breached while the value is "
+        "beyond the bound, noise or not.",
+    )
+    min_samples: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="With fewer samples than this the condition is inconclusive: it neither "
+        "rolls back nor promotes. Unit: labelled rows.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.query is None) != (self.name is None) or (
+            (self.query is None) == (self.metric_ is None)
+        ):
+            raise ValueError(_METRIC_OR_QUERY)
+        if self.query is not None:
+            self._check_query(self.query)
+            return self
+        if self.metric not in JUDGED_METRICS:
+            raise ValueError(
+                f"unknown metric {self.metric!r}: write one of {', '.join(JUDGED_METRICS)}"
+            )
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"{self.metric}: write exactly one of above and below")
+        if self.of is not Of.VALUE:
+            if self.metric not in _COMPARABLE:
+                raise ValueError(f"{self.metric}: {_NOT_COMPARABLE}")
+            if self.metric.startswith("slice_auc_") and self.below is None:
+                raise ValueError(f"{self.metric}: {_WORSE_WHEN_LOW}")
+            if not self.metric.startswith("slice_auc_") and self.above is None:
+                raise ValueError(f"{self.metric}: {_WORSE_WHEN_HIGH}")
+        elif self.metric.startswith("slice_auc_"):
+            if self.above is not None and self.above < 0.75:
+                raise ValueError(f"{self.metric}: {_AUC_IS_GOOD_WHEN_HIGH}")
+        elif self.below is not None and not self.metric.endswith("_samples"):
+            raise ValueError(f"{self.metric}: {_BAD_WHEN_HIGH}")
+        return self
+
+    def _check_query(self, query: str) -> None:
+        if self.name in METRICS_BY_NAME:
+            raise ValueError(f"{self.name}: {_METRIC_NAME_HELP}")
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"{self.name}: write exactly one of above and below")
+        if self.of is not Of.VALUE:
+            raise ValueError(f"{self.name}: {_QUERY_IS_LITERAL}")
+        if self.min_samples:
+            raise ValueError(f"{self.name}: {_QUERY_HAS_NO_SAMPLES}")
+        check_query(query)
+
+    @property
+    def metric(self) -> str:
+        """The metric's name; that of a query is the user's, and none of ours."""
+        name = self.metric_ or self.name
+        assert name is not None  # by _check
+        return name
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether evidence is to be had, and asked for."""
+        if self.query is not None:
+            return False
+        return self.mode is Mode.GUARDED and METRICS_BY_NAME[self.metric].has_bounds
+
+    @property
+    def threshold(self) -> float:
+        bound = self.above if self.above is not None else self.below
+        assert bound is not None  # by _check
+        return bound
+
+    @property
+    def sign(self) -> Literal[">", "<"]:
+        return ">" if self.above is not None else "<"
+
+    @property
+    def key(self) -> str:
+        """What names this condition in status, for example ``platt_ece>0.1``."""
+        return f"{self.metric}{_SUBJECTS[self.of]}{self.sign}{shown(self.threshold)}"
+
+    def is_beyond(self, value: float) -> bool:
+        return value > self.threshold if self.sign == ">" else value < self.threshold
+
+    def describe(self) -> str:
+        """The condition in words, for example ``platt_ece > 0.1 for 2m``."""
+        return self.bound() + (f" for {format_duration(self.for_)}" if self.for_ else "")
+
+    def bound(self) -> str:
+        """The bound in words, for example ``platt_ece > 0.1``."""
+        metric = METRICS_BY_NAME.get(self.metric)
+        suffix = _SUFFIXES.get(metric.unit, "") if metric is not None else ""
+        return f"{self.subject} {self.sign} {shown(self.threshold)}{suffix}"
+
+    @property
+    def subject(self) -> str:
+        """What is bounded, for example ``platt_ece − stable``."""
+        return self.metric + _SUBJECTS[self.of]
+
+
+_SUBJECTS: Final = {Of.VALUE: "", Of.DIFFERENCE: " − stable", Of.RELATIVE: " ÷ stable − 1"}
+
+
+def seed_conditions() -> tuple[Condition, ...]:
+    """The three rollback conditions of seed 002, the defaults."""
+    return (
+        Condition(metric_="platt_ece", above=0.1, for_=timedelta(minutes=2)),
+        Condition(metric_="merge_time_diff_ms_p99", above=2000, for_=timedelta(minutes=5)),
+        Condition(metric_="slice_auc_active_period", below=0.55, for_=timedelta(minutes=10)),
+    )
+
+
+class Rollback(Model):
+    """When the canary is taken back."""
+
+    conditions: tuple[Condition, ...] = Field(
+        default=seed_conditions(),
+        min_length=1,
+        max_length=MAX_CONDITIONS,
+        description="Any one of these rolls the canary back.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(x, self.exists_one(y, (has(y.metric) ? y.metric : y.name) == "
+                    "(has(x.metric) ? x.metric : x.name) && "
+                    "y.of == x.of && has(y.above) == has(x.above)))",
+                    "a metric stands in two conditions with the same direction: keep one of them",
+                )
+            ]
+        },
+    )
+    error_rate: float = Field(
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="Chance, in 48 h, that the guarded conditions roll back a canary whose true "
+        "values are exactly at their bounds; one within them is in far less danger. It is shared "
+        "by all conditions and symbols. Unit: probability (0–0.5).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        directions = tuple(f"{c.subject} {c.sign}" for c in self.conditions)
+        if (twice := first_repeated(directions)) is not None:
+            raise ValueError(f"{twice}: two conditions of the same direction: keep one of them")
+        return self
