@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models in `api.py`.
+"""The CustomResourceDefinition, generated from the models in `api`.
 
 Kubernetes wants a structural schema: no references, no ``anyOf`` with null, booleans for
 exclusive bounds, nothing that only JSON Schema knows. The rewrites here are all that lies
@@ -358,4 +358,4 @@ class _NoAliases(yaml.SafeDumper):
 def render_crd() -> str:
     """The CRD as the YAML text that `crds/` holds."""
     body = yaml.dump(build_crd(), Dumper=_NoAliases, sort_keys=False, width=100, allow_unicode=True)
-    return f"# Generated from operator/signalcanary/api.py by `make generate`. Do not edit.\n{body}"
+    return f"# Generated from operator/signalcanary/api by `make generate`. Do not edit.\n{body}"
