@@ -59,7 +59,12 @@ format: setup ## Format the code
 .PHONY: generate
 generate: setup ## Write the CRD anew from the models
 	$(BIN)/signalcanary crd | tee crds/signalcanary.dev_signalcanaries.yaml \
+		charts/kustomize/base/signalcanary.dev_signalcanaries.yaml \
 		> charts/signalcanary/crds/signalcanary.dev_signalcanaries.yaml
+
+.PHONY: kustomize
+kustomize: setup cluster-tools ## Write charts/kustomize/base anew from the chart
+	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/integration/operator/test_kustomize.py
 
 .PHONY: docs
 docs: setup ## Write docs/lifecycle.md, judgement.md and metrics.md anew from the code

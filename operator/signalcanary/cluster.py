@@ -110,6 +110,16 @@ class Cluster:
         except (KeyError, TypeError, AttributeError) as error:
             raise ClusterError(f"{kind.value}: the answer is no list") from error
 
+    async def fetch_status_schema(self) -> Any:
+        """The schema of status in the CRD that is served, as OpenAPI."""
+        answer = await self._call("GET", f"/openapi/v3/apis/{API_VERSION}", "OpenAPI", None)
+        try:
+            schemas = answer["components"]["schemas"].items()
+            (schema,) = [s for name, s in schemas if name.endswith(f".{KIND}")]
+            return schema["properties"]["status"]
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise ClusterError("OpenAPI: the answer has no schema of SignalCanaries") from error
+
     async def write_status(self, item: Live, status: Mapping[str, Any]) -> Live:
         """Replace the status, if the object is still the one that was read.
 

@@ -272,6 +272,19 @@ def build_status_schema() -> dict[str, Any]:
     )
 
 
+def find_missing(wanted: Any, served: Any, path: str = "status") -> list[str]:
+    """Fields of one schema that another does not have, by path: the API server drops them."""
+    if not isinstance(served, dict):
+        return [path]
+    missing = []
+    if "items" in wanted:
+        missing += find_missing(wanted["items"], served.get("items"), path)
+    known = served.get("properties") or {}
+    for name, field in wanted.get("properties", {}).items():
+        missing += find_missing(field, known.get(name), f"{path}.{name}")
+    return missing
+
+
 def _column(
     name: str, path: str, description: str, kind: str = "string", priority: int = 0
 ) -> dict[str, Any]:

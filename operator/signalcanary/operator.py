@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from signalcanary import __version__, cluster, leader, telemetry
 from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import format_duration, parse_duration
+from signalcanary.crd import build_status_schema, find_missing
 from signalcanary.handlers import build_registry, build_settings
 from signalcanary.poller import Poller
 from signalcanary.prometheus import Prometheus
@@ -217,6 +218,19 @@ async def _check(kube: cluster.Cluster, namespace: str | None) -> None:
         ) from error
     except cluster.ClusterError as error:
         raise CannotStart(f"the SignalCanaries cannot be listed: {error}") from error
+    try:
+        missing = find_missing(build_status_schema(), await kube.fetch_status_schema())
+    except cluster.ClusterError as error:
+        logger.warning("whether the CRD is of this version cannot be seen: %s", error)
+        return
+    if missing:
+        # Status is the operator's only memory: what the API server drops of it is forgotten.
+        raise CannotStart(
+            f"the cluster's CRD is older than this operator: it does not know {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + "; apply the one in the folder crds of the chart, which Helm does not upgrade: "
+            "kubectl apply --server-side --force-conflicts -f charts/signalcanary/crds"
+        )
 
 
 async def run(options: Options) -> None:

@@ -27,3 +27,41 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "signalcanary.sourceFolder" -}}/etc/signalcanary/credentials/{{ . }}{{- end -}}
+
+{{- /* The affinity of one's own, and that two replicas do not share a node. */ -}}
+{{- define "signalcanary.affinity" -}}
+{{- $own := .Values.affinity -}}
+{{- if and (gt (int .Values.replicas) 1) (ne .Values.podAntiAffinity "None") (not $own.podAntiAffinity) -}}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" (dict "matchLabels" (include "signalcanary.selector" . | fromYaml)) -}}
+{{- $terms := dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term) -}}
+{{- if eq .Values.podAntiAffinity "Preferred" -}}
+{{- $terms = dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term)) -}}
+{{- end -}}
+{{- $own = set (deepCopy $own) "podAntiAffinity" $terms -}}
+{{- end -}}
+{{- toYaml $own -}}
+{{- end -}}
+
+{{- /* The port of an address. */ -}}
+{{- define "signalcanary.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end -}}
+
+{{- define "signalcanary.testSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "signalcanary.testLabels" -}}
+{{ include "signalcanary.testSelector" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/component: test
+{{- end -}}
+
+{{- /* Takes the hook's weight. What has failed is kept, for its log. */ -}}
+{{- define "signalcanary.testHook" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}

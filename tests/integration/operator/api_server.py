@@ -185,7 +185,7 @@ def _parse(text: bytes) -> Any:
         return text.decode()
 
 
-PLURALS = {"SignalCanary": "signalcanaries"}
+PLURALS = {"SignalCanary": "signalcanaries", "NetworkPolicy": "networkpolicies"}
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace"}
 
 
@@ -258,19 +258,22 @@ def running_api_server(folder: Path, *, has_crd: bool = True) -> Iterator[ApiSer
 
         eventually("the API server is ready", is_ready, within=60, pause=0.2)
         if has_crd:
-            install_crd(api)
+            install_crd(api, chart_crd())
         for namespace in (SYSTEM, "default"):
             api.namespace(namespace)
         yield api
 
 
-def install_crd(api: ApiServer) -> None:
-    """The CRD of the chart, served."""
+def chart_crd() -> dict[str, Any]:
+    """The CRD of the chart."""
     (file,) = (REPO / "charts/signalcanary/crds").glob("*.yaml")
-    crd = yaml.safe_load(file.read_text())
+    crd: dict[str, Any] = yaml.safe_load(file.read_text())
+    return crd
+
+
+def install_crd(api: ApiServer, crd: dict[str, Any]) -> None:
+    """Have a CRD served, and its schema told."""
     api.apply(crd)
-
-    def is_served() -> bool:
-        return api.request("GET", "/apis/signalcanary.dev/v1alpha1/signalcanaries")[0] == 200
-
-    eventually("the CRD is served", is_served)
+    paths = ("/apis/signalcanary.dev/v1alpha1/signalcanaries",)
+    paths += ("/openapi/v3/apis/signalcanary.dev/v1alpha1",)
+    eventually("the CRD is served", lambda: all(api.request("GET", p)[0] == 200 for p in paths))

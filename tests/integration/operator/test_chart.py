@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from api_server import SYSTEM, ApiServer, path_of
+import yaml
+from api_server import ADMIN, REPO, SYSTEM, ApiServer, path_of
 
 from signalcanary.sources import read_sources
 
@@ -22,15 +30,40 @@ MATRIX = {
         "--set=metricsSources.mimir.url=https://mimir/prometheus,metricsSources.mimir.tenant=a",
         "--set=metricsSources.mimir.secretName=mimir,metricsSources.mimir.tls.caFile=ca.crt",
         "--set=metricsSources.mimir.serviceAccountToken.audience=mimir",
-        "--set=metricsSources.mimir.bearerTokenFile=token,podAnnotations=null",
+        "--set=metricsSources.mimir.bearerTokenFile=token",
     ],
+    "without annotations": ["--set=podAnnotations=null"],
     "by digest": [f"--set=image.digest={DIGEST},workloads.image.digest={DIGEST}"],
     "placed": [
         "--set=nodeSelector.disk=ssd,priorityClassName=high,imagePullSecrets[0].name=pull",
         "--set=tolerations[0].operator=Exists,resources.limits.cpu=1",
         "--set-string=podAnnotations.team=quants",
     ],
+    "a network policy": [
+        "--set=networkPolicy.enabled=true,replicas=2,podAntiAffinity=Required",
+        "--set=networkPolicy.ingressFrom[0].namespaceSelector.matchLabels.team=sre",
+        "--set=networkPolicy.extraEgress[0].ports[0].port=8443",
+        "--set=metricsSources.mimir.url=https://mimir/prometheus",
+        "--set=metricsSources.thanos.url=http://thanos:10902/a:1/b",
+        "--set=metricsSources.far.url=https://far,metricsSources.far.proxyUrl=http://proxy:3128",
+    ],
+    "with extras": [
+        "--set=extraEnv[0].name=TZ,extraEnv[0].value=UTC,podLabels.team=quants",
+        "--set=extraVolumes[0].name=ca,extraVolumes[0].configMap.name=ca",
+        "--set=extraVolumeMounts[0].name=ca,extraVolumeMounts[0].mountPath=/etc/ca",
+        "--set=affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+        ".nodeSelectorTerms[0].matchExpressions[0].key=disk",
+        "--set=affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+        ".nodeSelectorTerms[0].matchExpressions[0].operator=Exists",
+    ],
+    "everything at once": [],
 }
+MATRIX["everything at once"] = [
+    option
+    for name, options in MATRIX.items()
+    if name not in ("one namespace", "without annotations")
+    for option in options
+]
 
 
 def render(api: ApiServer, *options: str) -> dict[str, dict[str, Any]]:
@@ -60,7 +93,152 @@ def test_replicas_are_spread_and_disrupted_one_by_one(api: ApiServer) -> None:
     assert selector.items() <= pods["metadata"]["labels"].items()
     (spread,) = pods["spec"]["topologySpreadConstraints"]
     assert spread["labelSelector"]["matchLabels"] == selector
-    assert "topologySpreadConstraints" not in one["Deployment/signalcanary"]["spec"]["template"]
+    anti = pods["spec"]["affinity"]["podAntiAffinity"]
+    (term,) = anti["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["podAffinityTerm"]["labelSelector"]["matchLabels"] == selector
+    alone = one["Deployment/signalcanary"]["spec"]["template"]["spec"]
+    assert not {"topologySpreadConstraints", "affinity"} & alone.keys()
+
+
+def test_replicas_may_be_kept_apart_by_all_means_or_not_at_all(api: ApiServer) -> None:
+    def affinity(*options: str) -> Any:
+        deployment = render(api, "--set=replicas=2", *options)["Deployment/signalcanary"]
+        return deployment["spec"]["template"]["spec"].get("affinity", {})
+
+    strict = affinity("--set=podAntiAffinity=Required")["podAntiAffinity"]
+    assert "requiredDuringSchedulingIgnoredDuringExecution" in strict
+    assert affinity("--set=podAntiAffinity=None") == {}
+    own = "--set=affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+    (term,) = affinity(f"{own}[0].topologyKey=rack")["podAntiAffinity"].popitem()[1]
+    assert term == {"topologyKey": "rack"}
+    mixed = affinity(*MATRIX["with extras"])
+    assert mixed.keys() == {"nodeAffinity", "podAntiAffinity"}
+
+
+def test_the_network_policy_lets_through_what_the_operator_needs(api: ApiServer) -> None:
+    items = render(api, *MATRIX["a network policy"])
+    policy = items["NetworkPolicy/signalcanary"]["spec"]
+    pod = items["Deployment/signalcanary"]["spec"]["template"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    # DNS, the API server, prometheus, mimir (443), thanos, the proxy of far, and what was added.
+    assert ports == {53, 443, 6443, 9090, 10902, 3128, 8443}
+    (rule,) = policy["ingress"]
+    test = items["Pod/signalcanary-test"]["metadata"]["labels"]
+    assert any(
+        peer["podSelector"]["matchLabels"].items() <= test.items()
+        for peer in rule["from"]
+        if "podSelector" in peer
+    )
+    assert not any(kind.startswith("NetworkPolicy") for kind in render(api))
+
+
+def test_every_pod_is_restricted(api: ApiServer) -> None:
+    """As the API server's own admission sees it (Pod Security Standards)."""
+    name = "restricted"
+    labels = {"pod-security.kubernetes.io/enforce": name}
+    metadata = {"name": name, "labels": labels}
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    items = render(api, *MATRIX["everything at once"])
+    template = items["Deployment/signalcanary"]["spec"]["template"]
+    pods = [items["Pod/signalcanary-test"], {"apiVersion": "v1", "kind": "Pod", **template}]
+    create = f"/api/v1/namespaces/{name}/pods?dryRun=All"
+    for pod in pods:
+        # No controller runs that would admit the priority class.
+        spec = {key: value for key, value in pod["spec"].items() if key != "priorityClassName"}
+        api.must("POST", create, pod | {"metadata": {"name": "a", "namespace": name}, "spec": spec})
+    pods[1]["spec"]["containers"][0]["securityContext"]["capabilities"] = {}
+    body = pods[1] | {"metadata": {"name": "a"}}
+    body["spec"].pop("priorityClassName", None)
+    status, answer = api.request("POST", create, body)
+    assert (status, "restricted" in answer["message"]) == (403, True)
+
+
+class _Ready(BaseHTTPRequestHandler):
+    """Answers as an operator that is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/readyz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def ready_operator() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Ready) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def run_helm_test(api: ApiServer, folder: Path, operator: str) -> subprocess.CompletedProcess[str]:
+    """What the pod of `helm test` runs, with the rights of its role."""
+    items = render(api)
+    (container,) = items["Pod/signalcanary-test"]["spec"]["containers"]
+    (folder / "token").write_text(api.token[ADMIN])
+    (folder / "ca.crt").write_text((api.folder / "certificates/apiserver.crt").read_text())
+    own = {"OPERATOR": operator, "API_SERVER": api.url, "NAMESPACE": "default"}
+    assert own.keys() == {variable["name"] for variable in container["env"]}
+    return subprocess.run(
+        [sys.executable, *container["command"][1:], *container["args"]],
+        env={**os.environ, **own, "ACCOUNT": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_helms_test_finds_an_operator_that_is_ready(
+    api: ApiServer, tmp_path: Path, ready_operator: str
+) -> None:
+    done = run_helm_test(api, tmp_path, ready_operator)
+    assert (done.returncode, done.stdout.count("ok: ")) == (0, 3), done.stdout + done.stderr
+
+
+def test_helms_test_tells_what_is_amiss(api: ApiServer, tmp_path: Path) -> None:
+    done = run_helm_test(api, tmp_path, "http://127.0.0.1:9")
+    assert done.returncode == 1, done.stderr
+    assert "FAILED: the operator is ready" in done.stdout
+    assert "Connection refused" in done.stdout
+
+
+SCHEMA = json.loads((REPO / "charts/signalcanary/values.schema.json").read_text())
+VALUES = yaml.safe_load((REPO / "charts/signalcanary/values.yaml").read_text())
+
+
+def schemas(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema in a schema, with its path."""
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from schemas(child, f"{path}.{name}")
+    for name in ("items", "additionalProperties"):
+        if isinstance(node.get(name), dict):
+            yield from schemas(node[name], f"{path}[{name}]")
+
+
+def test_every_value_is_typed_and_described_and_no_other_is_taken() -> None:
+    for path, node in schemas(SCHEMA, "values"):
+        assert "type" in node, path
+        is_plain = path.endswith("[additionalProperties]") and node["type"] != "object"
+        assert is_plain or node.get("description", "").endswith("."), path
+        if node["type"] == "object":
+            assert "additionalProperties" in node, path
+        if node["type"] == "array":
+            assert "items" in node, path
+
+
+def test_every_value_has_a_default_that_is_written_down() -> None:
+    def compare(schema: dict[str, Any], values: dict[str, Any], path: str) -> None:
+        assert values.keys() == schema["properties"].keys() - {"global"}, path
+        for name, value in values.items():
+            child = schema["properties"][name]
+            if value and "properties" in child and path != "values.resources":
+                compare(child, value, f"{path}.{name}")
+
+    compare(SCHEMA, VALUES, "values")
 
 
 def test_the_operator_reads_the_sources_that_the_chart_writes(
@@ -117,6 +295,14 @@ def test_every_release_has_a_lease_of_its_own(api: ApiServer) -> None:
         ([URL, "--set=image.pullPolicy=Sometimes"], "pullPolicy"),
         ([URL, "--set=watchNamespaces=a"], "watchNamespaces"),
         ([URL, "--set=watchNamespace=Two Words"], "watchNamespace"),
+        ([URL, "--set=podAntiAffinity=Maybe"], "podAntiAffinity"),
+        ([URL, "--set=tolerations[0].effect=Never"], "tolerations"),
+        ([URL, "--set=resources.limit.cpu=1"], "limit"),
+        ([URL, "--set=resources.limits.cpu=much"], "cpu"),
+        ([URL, "--set=affinity.pods.a=b"], "pods"),
+        ([URL, "--set=extraEnv[0].name=SIGNALCANARY_LISTEN"], "extraEnv"),
+        ([URL, "--set=imagePullSecrets[0]=pull"], "imagePullSecrets"),
+        ([URL, "--set=networkPolicy.apiServerPorts[0]=https"], "apiServerPorts"),
     ],
     ids=lambda value: value[-1].removeprefix("--set=") if isinstance(value, list) else "",
 )

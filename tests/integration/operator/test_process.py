@@ -21,10 +21,13 @@ from api_server import (
     SYSTEM,
     ApiServer,
     eventually,
+    install_crd,
     process,
     running_api_server,
 )
 from test_cluster import CANARIES, manifest
+
+from signalcanary.crd import build_crd
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,18 @@ def test_without_its_crd_it_says_what_is_missing_and_ends(
     tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Operator], api: ApiServer
 ) -> None:
     with running_api_server(tmp_path_factory.mktemp("bare"), has_crd=False) as bare:
-        operator = start("early", server=bare, user="admin")
-        assert operator.child.wait(30) == 1
-    assert "apply the CRD" in operator.log
-    assert "Traceback" not in operator.log
+        early = start("early", server=bare, user="admin")
+        assert early.child.wait(30) == 1
+        crd = build_crd()
+        fields = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        status = fields["status"]["properties"]
+        del status["publisher"], status["timers"]["items"]["properties"]["clock"]
+        install_crd(bare, crd)
+        late = start("late", server=bare, user="admin")
+        assert late.child.wait(30) == 1
+    assert "apply the CRD" in early.log
+    assert "it does not know status.publisher and 1 more; apply" in late.log
+    assert "Traceback" not in early.log + late.log
 
 
 def test_without_rights_it_says_so_and_ends(api: ApiServer, start: Callable[..., Operator]) -> None:

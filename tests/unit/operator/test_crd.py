@@ -119,7 +119,7 @@ def test_the_text_holds_no_anchors() -> None:
     assert yaml.safe_load(render_crd()) == build_crd()
 
 
-@pytest.mark.parametrize("folder", ["crds", "charts/signalcanary/crds"])
+@pytest.mark.parametrize("folder", ["crds", "charts/signalcanary/crds", "charts/kustomize/base"])
 def test_the_committed_crd_is_in_step_with_the_models(folder: str) -> None:
     path = ROOT / folder / "signalcanary.dev_signalcanaries.yaml"
     assert path.read_text() == render_crd(), "run `make generate`"
