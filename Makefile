@@ -39,10 +39,12 @@ test-kills: setup ## Compaction and retention killed at each of their steps, not
 	SIGNALCANARY_KILL_STEP=1 $(BIN)/pytest tests/integration/store/test_upkeep.py
 
 .PHONY: test-cluster
+test-cluster: export SIGNALCANARY_REQUIRE_CLUSTER := 1
 test-cluster: setup ## The tests on the real cluster, which is taken down again
 	$(CLUSTER) up
-	SIGNALCANARY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster -v --durations=10
-	SIGNALCANARY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster_lifecycle -v
+	$(BIN)/pytest tests/cluster -m "not disruptive" -n 2 --dist loadfile -v --durations=10
+	$(BIN)/pytest tests/cluster -m disruptive -v --durations=10
+	$(BIN)/pytest tests/cluster_lifecycle -v
 
 .PHONY: lint
 lint: setup ## Style, types, architecture, generated files

@@ -237,3 +237,19 @@ def query_prometheus(kubectl: Kubectl, query: str) -> list[Any]:
     answer = json.loads(kubectl("get", "--raw", path + quote(query)))
     assert answer["status"] == "success", answer
     return list(answer["data"]["result"])
+
+
+def metric_of_every_symbol(
+    kubectl: Kubectl, metric: str, namespace: str | None, timeout: float
+) -> None:
+    """Wait until Prometheus has a metric of the stable track for each symbol of the scene.
+
+    A session of 8 h lasts 4 min of the scene's market; its metric has a value only while it lasts.
+    """
+    query = f'last_over_time({metric}{{namespace="{namespace}",track="stable"}}[15m])'
+
+    def symbols() -> Any:
+        found = {s["metric"]["symbol"] for s in query_prometheus(kubectl, query)}
+        return found >= {"BTCUSDT", "ETHUSDT", "ADAUSDT"}
+
+    eventually(f"{metric} of every symbol", symbols, timeout=timeout)

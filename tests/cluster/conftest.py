@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -43,8 +44,24 @@ def kubectl(kubeconfig: Path) -> Kubectl:
 
 
 @pytest.fixture(scope="session")
-def operator(kubectl: Kubectl) -> Kubectl:
-    """The operator, installed from its chart; gives kubectl in its namespace."""
+def operator(
+    kubectl: Kubectl, testrun_uid: str, tmp_path_factory: pytest.TempPathFactory
+) -> Kubectl:
+    """The operator, installed from its chart once a run; gives kubectl in its namespace."""
+    own = kubectl.in_namespace("signalcanary-system")
+    # Where a run has workers, each has a temporary folder of its own below the run's.
+    note = tmp_path_factory.getbasetemp().parent / f"operator-{testrun_uid}"
+    with note.open("a+") as installed:
+        fcntl.flock(installed, fcntl.LOCK_EX)
+        installed.seek(0)
+        if not installed.read():
+            install_operator(kubectl, own)
+            installed.write("installed")
+    return own
+
+
+def install_operator(kubectl: Kubectl, own: Kubectl) -> None:
+    """Install the chart, with the images as they are now."""
     subprocess.run(
         [
             find_helm(),
@@ -63,11 +80,9 @@ def operator(kubectl: Kubectl) -> Kubectl:
         check=True,
         env={**os.environ, "KUBECONFIG": str(kubectl.kubeconfig)},
     )
-    own = kubectl.in_namespace("signalcanary-system")
     # Images by tag are replaced in place: a pod that runs already would go on with the old one.
     own("rollout", "restart", "deployment/signalcanary")
     own("rollout", "status", "deployment/signalcanary", "--timeout=60s")
-    return own
 
 
 @pytest.fixture(scope="module")

@@ -6,26 +6,16 @@ faults are put into the market, not into the measurements.
 
 from __future__ import annotations
 
-import copy
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from cluster_kit import (
-    Exchange,
-    Kubectl,
-    Rollout,
-    eventually,
-    instant,
-    kill_containers_of,
-    query_prometheus,
-    restarts_of,
-)
+from cluster_kit import Exchange, Kubectl, Rollout, eventually, metric_of_every_symbol
+from scene import MARKET_OPENS, spec, wait_for_rollback
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
-Spec = dict[str, Any]
-INTERVAL = timedelta(seconds=3)
+# But for New York's session, which this market does not live to see: test_outages.py has it.
 CORE_METRICS = (
     "cvd_direction_flipped_total",
     "merge_time_diff_ms_p50",
@@ -39,51 +29,7 @@ CORE_METRICS = (
     "slice_auc_quiet_period",
     "slice_auc_tokyo_session",
     "slice_auc_london_session",
-    "slice_auc_ny_session",
 )
-
-
-def spec(kubectl: Kubectl, version: str, *, ofi: float = 0.7) -> Spec:
-    host = f"exchange.{kubectl.namespace}.svc:9600"
-    weights = {"ofi": ofi, "cvd": round(1 - ofi, 3)}
-    return {
-        "version": version,
-        "symbols": {"canary": ["BTCUSDT", "ETHUSDT"], "full": ["BTCUSDT", "ETHUSDT", "ADAUSDT"]},
-        "signal": {
-            "fusion": dict.fromkeys(("baseline", "active", "quiet"), weights),
-            "calibration": {"train": "20m", "test": "40m", "refit": "10m"},
-            # 100 ms in which this machine does something else are 12 s of this market.
-            "merge": {"tolerance": "15s"},
-        },
-        "source": {
-            "publicUrl": f"ws://{host}/public",
-            "marketUrl": f"ws://{host}/market",
-            "restUrl": f"http://{host}",
-        },
-        "storage": {"size": "1Gi", "commitInterval": "500ms"},
-        "stages": [{"name": "shadow", "duration": "3s"}, {"name": "canary", "duration": "6s"}],
-        "evaluation": {"interval": "3s", "staleAfter": "15s", "noDataAfter": "60s"},
-        "rollback": {
-            "conditions": [
-                # Literal, as the report has them: within `for` and two looks of the first breach.
-                {
-                    "metric": "platt_ece",
-                    "above": 0.1,
-                    "for": "6s",
-                    "minSamples": 1000,
-                    "mode": "literal",
-                },
-                {"metric": "merge_time_diff_ms_p99", "above": 60000, "for": "6s"},
-                {
-                    "metric": "slice_auc_active_period",
-                    "below": 0.55,
-                    "for": "6s",
-                    "minSamples": 200,
-                    "mode": "literal",
-                },
-            ]
-        },
-    }
 
 
 @pytest.fixture(scope="module")
@@ -94,44 +40,8 @@ def rollout(namespace: Kubectl, operator: Kubectl) -> Rollout:
 @pytest.fixture(scope="module")
 def exchange(namespace: Kubectl) -> Exchange:
     exchange = Exchange(namespace)
-    # Begun in Tokyo's session early enough to be warm in it; London's begins after 105 s, New
-    # York's after 345 s.
-    exchange.start("--start-time=2026-05-04T04:30:00")
+    exchange.start(MARKET_OPENS)
     return exchange
-
-
-def wait_for_rollback(rollout: Rollout, key: str, hold: timedelta) -> Any:
-    """Wait for the rollback by a condition; it must come within `hold` and two intervals.
-
-    Measured from the look that first saw the breach which the rollback names, to the look that
-    decided: both are in status.
-    """
-    began: dict[str, str] = {}
-
-    def look() -> Any:
-        status = rollout.status()
-        timers = [t for t in status.get("timers", ()) if t["key"] == key]
-        began.update({t["symbol"]: t["clock"]["startedAt"] for t in timers})
-        return status if status["phase"] == "RolledBack" else None
-
-    status = eventually(f"rolled back by {key}", look, timeout=180, explain=rollout.describe)
-    rolling = next(t for t in status["history"] if t["phase"] == "RollingBack")
-    assert rolling["reason"] == "ConditionBreached"
-    symbol = next(s for s in began if f" on {s}: it is " in rolling["message"])
-    took = instant(rolling["time"]) - instant(began[symbol])
-    print(f"{key}: rolled back {took.total_seconds():.1f} s after the breach was first seen")
-    assert hold <= took <= hold + 2 * INTERVAL
-    return status
-
-
-def breach_began(rollout: Rollout, key: str) -> str:
-    """Wait for the timer of a breach and return when the first of its symbols was breached."""
-
-    def look() -> str | None:
-        timers = rollout.status().get("timers", ())
-        return min((t["clock"]["startedAt"] for t in timers if t["key"] == key), default=None)
-
-    return eventually(f"a breach of {key}", look, timeout=120, explain=rollout.describe)
 
 
 def roll_back_by(rollout: Rollout, key: str, words: str, hold: timedelta) -> Any:
@@ -252,110 +162,9 @@ def test_a_signal_that_has_lost_its_skill_rolls_v4_back(
         exchange.clear()
 
 
-def test_the_rollout_survives_its_analysis_pod_being_killed(
-    rollout: Rollout, exchange: Exchange
-) -> None:
-    long = spec(rollout.kubectl, "v5.0", ofi=0.72)
-    long["stages"][-1]["duration"] = "12s"
-    rollout.apply(long)
-    rollout.wait_for_phase("Progressing")
-    (pod,) = (
-        pod
-        for pod in rollout.pods(track="canary")
-        if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "analysis"
-    )
-    kill_containers_of(pod)
-    eventually(
-        "the analysis pod noticed to be missing or restarted",
-        lambda: any(
-            w["component"] == "analysis"
-            and w["track"] == "canary"
-            and (w["restarts"] > 0 or w["ready"] == "0/1")
-            for w in rollout.status()["workloads"]
-        ),
-        explain=rollout.describe,
-    )
-    status = rollout.wait_for_phase("Succeeded")
-    assert status["stable"]["version"] == "v5.0"
-
-
-def test_the_operator_killed_in_a_breach_does_not_forget_its_beginning(
-    rollout: Rollout, exchange: Exchange, operator: Kubectl
-) -> None:
-    long = spec(rollout.kubectl, "v6.0", ofi=0.68)
-    long["stages"][-1]["duration"] = "10m"
-    conditions = long["rollback"]["conditions"]
-    conditions[1]["for"] = "40s"
-    rollout.apply(long)
-    rollout.wait_for_phase("Progressing")
-    exchange.impose(type="delay", endpoint="market", delay_ms=120_000)
-    try:
-        key = "merge_time_diff_ms_p99>60000"
-        began = breach_began(rollout, key)
-        selector = "app.kubernetes.io/name=signalcanary-operator"
-        (pod,) = operator.json("get", "pods", "-l", selector)["items"]
-        kill_containers_of(pod)
-        eventually(
-            "the operator restarted",
-            lambda: restarts_of(operator.json("get", "pods", "-l", selector)["items"][0]) > 0,
-        )
-        assert breach_began(rollout, key) == began
-        wait_for_rollback(rollout, key, timedelta(seconds=40))
-    finally:
-        exchange.clear()
-
-
-def test_all_thirteen_metrics_of_the_report_reach_prometheus(
-    rollout: Rollout, kubectl: Kubectl
-) -> None:
+def test_the_metrics_of_the_report_reach_prometheus(rollout: Rollout, kubectl: Kubectl) -> None:
     for metric in CORE_METRICS:
-        # A session of 8 h lasts 4 min here; each has its value only while it lasts.
-        selector = f'{metric}{{namespace="{rollout.kubectl.namespace}",track="stable"}}'
-        query = f"last_over_time({selector}[15m])"
-
-        def symbols(query: str = query) -> Any:
-            found = {s["metric"]["symbol"] for s in query_prometheus(kubectl, query)}
-            return found if found >= {"BTCUSDT", "ETHUSDT", "ADAUSDT"} else None
-
-        eventually(f"{metric} of every symbol", symbols, timeout=240)
-
-
-def test_nothing_is_decided_while_prometheus_is_down(
-    rollout: Rollout, exchange: Exchange, kubectl: Kubectl
-) -> None:
-    patient = copy.deepcopy(spec(rollout.kubectl, "v7.0", ofi=0.66))
-    patient["stages"] = [{"name": "canary", "duration": "20s"}]
-    rollout.apply(patient)
-    rollout.wait_for_phase("Progressing")
-    monitoring = kubectl.in_namespace("monitoring")
-    monitoring("scale", "deployment/prometheus", "--replicas=0")
-    try:
-        eventually(
-            "the source reported unreachable",
-            lambda: any(
-                c["type"] == "MetricsAvailable" and c["status"] == "False"
-                for c in rollout.status()["conditions"]
-            ),
-            explain=rollout.describe,
-        )
-        # Longer than every `for` and than the stage itself.
-        waited = rollout.kubectl.fails(
-            "wait",
-            "--for=jsonpath={.status.phase}=Succeeded",
-            "--timeout=30s",
-            "signalcanary/ofi-cvd-fusion",
-        )
-        assert "timed out" in waited, "kubectl failed for another reason, and waited for nothing"
-        status = rollout.status()
-        assert status["phase"] == "Progressing"
-        assert "the metrics source is unreachable" in status["message"]
-        assert "goes on as soon as the metrics source answers again" in status["next"]
-        print(rollout.describe())
-    finally:
-        monitoring("scale", "deployment/prometheus", "--replicas=1")
-        monitoring("rollout", "status", "deployment/prometheus", "--timeout=60s")
-    status = rollout.wait_for_phase("Succeeded")
-    assert status["stable"]["version"] == "v7.0"
+        metric_of_every_symbol(kubectl, metric, rollout.kubectl.namespace, timeout=240)
 
 
 def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:
