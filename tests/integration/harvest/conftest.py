@@ -20,11 +20,14 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import aiohttp
 import pyarrow as pa
 import pytest
+from aiohttp import web
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from yarl import URL
 
 from signalcanary.contract import DataSource, SignalConfig, Track, WorkloadConfig
 from signalcanary_workloads.exchange.protocol import Endpoint
@@ -258,7 +261,9 @@ def read_rows(data_path: str | Path, kind: Kind, symbol: str = "BTCUSDT") -> pa.
 
 
 @asynccontextmanager
-async def harvest_process(config_file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def harvest_process(
+    config_file: Path, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -271,6 +276,7 @@ async def harvest_process(config_file: Path) -> AsyncIterator[asyncio.subprocess
         stderr=asyncio.subprocess.PIPE,
         env={
             **os.environ,
+            **environment,
             "SIGNALCANARY_SHARD": "0",
             "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT / "workloads")]),
         },
@@ -287,18 +293,26 @@ class Witness:
     """Receives what an exchange of the project sends, as one more client that is never cut."""
 
     def __init__(self) -> None:
-        self.frames: list[dict[str, Any]] = []
+        self.broken = 0
+        self._frames: list[tuple[str, dict[str, Any] | None]] = []
 
     async def send(self, text: bytes) -> None:
-        self.frames.append(json.loads(text))
+        try:
+            frame = json.loads(text)
+        except json.JSONDecodeError:
+            self.broken += 1
+            stream = text.removeprefix(b'{"stream":"').partition(b'"')[0].decode()
+            self._frames.append((stream, None))
+        else:
+            self._frames.append((frame["stream"], frame["data"]))
 
     def abort(self) -> None:
         raise AssertionError("the witness was cut")
 
-    def of(self, kind: str, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
-        """The payloads of one stream, in the order in which they were sent."""
-        stream = f"{symbol.lower()}@{kind}"
-        return [frame["data"] for frame in self.frames if frame["stream"] == stream]
+    def of(self, kind: str, symbol: str = "BTCUSDT") -> list[dict[str, Any] | None]:
+        """The payloads of one stream, in the order in which they were sent; None: broken."""
+        wanted = f"{symbol.lower()}@{kind}"
+        return [data for stream, data in self._frames if stream == wanted]
 
 
 @asynccontextmanager
@@ -319,6 +333,57 @@ async def witnessing(exchange: RunningExchange, symbols: tuple[str, ...]) -> Asy
             hub.detach(connection)
 
 
+@dataclass
+class Throttle:
+    """An S3 server's front that refuses requests, as S3 does when there are too many."""
+
+    url: str = ""
+    share: float = 0.0
+    """How many of the requests are refused."""
+    refused: int = 0
+
+
+@asynccontextmanager
+async def throttling(server_url: str, random: Callable[[], float]) -> AsyncIterator[Throttle]:
+    """Pass requests on to the server as they are (their signatures hold), or refuse them."""
+    throttle = Throttle()
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.read()
+        refuses = random() < throttle.share
+        if refuses and random() < 0.8:  # of the others the server has done what was asked
+            throttle.refused += 1
+            return web.Response(
+                status=503,
+                headers={"Retry-After": "1"},
+                content_type="application/xml",
+                text="<?xml version='1.0' encoding='UTF-8'?><Error><Code>SlowDown</Code>"
+                "<Message>Please reduce your request rate.</Message></Error>",
+            )
+        url = URL(server_url + request.raw_path, encoded=True)
+        async with client.request(
+            request.method, url, headers=request.headers, data=body, allow_redirects=False
+        ) as passed:
+            content, headers = await passed.read(), passed.headers.copy()
+            headers.popall("Transfer-Encoding", None)
+        if refuses:
+            return web.Response(status=500)
+        return web.Response(status=passed.status, headers=headers, body=content)
+
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        async with aiohttp.ClientSession(auto_decompress=False) as client:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            throttle.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield throttle
+    finally:
+        await runner.cleanup()
+
+
 def find_temporary(data_path: str) -> list[Path]:
     """What is half-written on a volume; a bucket never has such."""
     return list(Path(data_path).rglob("*.tmp"))
@@ -333,6 +398,7 @@ def kit() -> SimpleNamespace:
         mini_source=mini_source,
         running_harvest=running_harvest,
         witnessing=witnessing,
+        throttling=throttling,
         harvest_process=harvest_process,
         read_entries=read_entries,
         read_rows=read_rows,

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from signalcanary_workloads.harvest.app import Harvest, HarvestError
 from signalcanary_workloads.harvest.sink import SymbolLocked
 from signalcanary_workloads.serving import serve
-from signalcanary_workloads.store import Kind
+from signalcanary_workloads.store import Gap, Kind
 
 
 def ids_of(kit: Any, data_path: str | Path) -> list[int]:
@@ -171,6 +171,46 @@ async def test_broken_frames_are_counted_and_a_broken_trade_is_fetched_again(
             ("unknown_event", ""): 1,
         }
     assert ids_of(kit, tmp_path) == [1, 2, 3]
+
+
+async def test_a_broken_quote_is_counted_and_its_place_is_in_the_gap_log(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT")
+    config = kit.make_config(tmp_path, kit.mini_source(exchange), symbols)
+    stream = "btcusdt@bookTicker"
+    async with kit.running_harvest(config) as harvest:
+        await exchange.connected("ETHUSDT")
+
+        def quote(second: int) -> None:
+            for symbol in symbols:
+                exchange.quote(kit.start_ms + 1000 * second, symbol)
+
+        quote(0)
+        for broken in (
+            '{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":7,',
+            '{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","s":"BTCUSDT","u":7}}',
+            '{"stream":"dogeusdt@bookTicker","data":{"e":"bookTicker"}}',  # nobody's
+            '{"result":null,"id":1}',
+        ):
+            exchange.send_raw(stream, broken)
+        quote(1)
+        exchange.send_raw(stream, "{nonsense")  # anybody's
+        quote(2)
+        quote(3)
+        counts = harvest.pipelines["ETHUSDT"].counts
+        await kit.wait_until(lambda: counts.quotes == 4, "all quotes")
+        assert sum(harvest.counts.parse_errors.values()) == 5
+        assert harvest.pipelines["BTCUSDT"].grid.gap_epoch == 2
+        assert harvest.pipelines["ETHUSDT"].grid.gap_epoch == 1
+    at = kit.start_ms
+    found = {
+        symbol: [gap for entry in kit.read_entries(tmp_path, symbol) for gap in entry.gaps]
+        for symbol in symbols
+    }
+    second = Gap("bookTicker", at + 1000, at + 2000, "unusable", False)
+    assert found["BTCUSDT"] == [Gap("bookTicker", at, at + 1000, "unusable", False), second]
+    assert found["ETHUSDT"] == [second]
 
 
 async def test_it_is_ready_when_every_stream_has_delivered_and_shows_its_metrics(

@@ -9,6 +9,7 @@ from signalcanary_workloads.harvest.handover import Handover
 
 OLD, NEW = 1, 2
 SYMBOL = "BTCUSDT"
+BROKEN = -1
 
 
 class Receiver:
@@ -30,6 +31,11 @@ class Receiver:
         else:
             self._take([message_id])
 
+    def bring_broken(self, conn_id: int) -> None:
+        released = self.handover.lost(conn_id, SYMBOL, BROKEN)
+        self._uncover(released.uncovered)
+        self._take(released.messages)
+
     def close(self, conn_id: int, retired: bool = False) -> tuple[str, ...]:
         released = self.handover.closed(conn_id, retired)
         self._uncover(released.uncovered)
@@ -42,7 +48,9 @@ class Receiver:
 
     def _take(self, messages: list[int]) -> None:
         for message in messages:
-            if not self.taken or message > self.taken[-1]:
+            if message == BROKEN:
+                self._uncover((SYMBOL,))
+            elif not self.taken or message > self.taken[-1]:
                 self.taken.append(message)
 
 
@@ -50,32 +58,41 @@ class Receiver:
 @given(
     begins=st.integers(0, 20),
     turns=st.lists(st.booleans(), max_size=80),
+    broken=st.sets(st.integers(0, 39), max_size=5),
 )
 def test_whatever_the_interleaving_nothing_is_lost_that_is_not_said_to_be(
-    begins: int, turns: list[bool]
+    begins: int, turns: list[bool], broken: set[int]
 ) -> None:
     receiver = Receiver()
     receiver.open(OLD)
     sent = range(40)
     behind = {OLD: 0, NEW: begins}  # the next message of each connection
+
+    def bring(conn_id: int, message: int) -> None:
+        if message in broken:
+            receiver.bring_broken(conn_id)
+        else:
+            receiver.bring(conn_id, message)
+
     receiver.open(NEW)
     for is_old in turns:
         conn_id = OLD if is_old else NEW
         if behind[conn_id] < len(sent):
-            receiver.bring(conn_id, sent[behind[conn_id]])
+            bring(conn_id, sent[behind[conn_id]])
             behind[conn_id] += 1
     handed_over = not receiver.handover.waiting
     uncovered = receiver.close(OLD)
     for message in sent[behind[NEW] :]:
-        receiver.bring(NEW, message)
+        bring(NEW, message)
     assert receiver.taken == sorted(set(receiver.taken))
     missing = sorted(set(sent) - set(receiver.taken))
     if handed_over:
-        assert (missing, uncovered) == ([], ())
-    elif missing:
+        assert (set(missing), uncovered) == (broken, ())
+    elif set(missing) - broken:
         assert uncovered == (SYMBOL,)
-        before = receiver.uncovered_before[-1]
-        assert missing[0] == (0 if before is None else before + 1), "announced in its place"
+    for message in missing:
+        before = max((one for one in receiver.taken if one < message), default=None)
+        assert before in receiver.uncovered_before, "announced in its place"
 
 
 def test_the_successor_waits_until_the_old_one_has_reached_it() -> None:

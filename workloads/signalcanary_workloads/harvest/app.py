@@ -28,6 +28,7 @@ from signalcanary_workloads.harvest.feed import (
     News,
     Received,
     Surroundings,
+    Unusable,
     plan_subscriptions,
 )
 from signalcanary_workloads.harvest.handover import Released
@@ -38,7 +39,13 @@ from signalcanary_workloads.harvest.sequence import Arrival
 from signalcanary_workloads.harvest.settings import Settings
 from signalcanary_workloads.harvest.sink import ResumeFailed, SymbolSink
 from signalcanary_workloads.harvest.watch import Watch
-from signalcanary_workloads.harvest.wire import BookTicker, WireError, parse_frame
+from signalcanary_workloads.harvest.wire import (
+    BookTicker,
+    WireError,
+    WireReason,
+    parse_frame,
+    read_symbol,
+)
 from signalcanary_workloads.housekeeping import Housekeeping
 from signalcanary_workloads.serving import Health, serve
 from signalcanary_workloads.store import open_storage
@@ -232,6 +239,8 @@ class Harvest:
             message = parse_frame(raw)
         except WireError as exc:
             self._count_parse_error(exc.reason, exc.field, exc.detail)
+            if feed.subscription.group is Group.BOOK:  # missing trades show by their ids
+                self._lose_quote(frame, exc.reason)
             return
         symbol = message.symbol
         if symbol not in self.pipelines:
@@ -245,9 +254,28 @@ class Harvest:
         if self._undelivered:
             self._note_delivery(symbol, feed.subscription.group)
 
+    def _lose_quote(self, frame: Frame, reason: WireReason) -> None:
+        """Nothing numbers quotes without holes, so a lost one must be noted where it was."""
+        feed, conn_id, recv_ns, raw = frame
+        named = None if isinstance(raw, News) else read_symbol(raw)
+        if reason is WireReason.UNKNOWN_EVENT:
+            return
+        if named is not None and named in self.pipelines:
+            concerned: tuple[str, ...] = (named,)
+        elif reason is WireReason.MALFORMED:
+            concerned = feed.subscription.symbols  # it may have been anybody's
+        else:
+            return  # an answer, no event
+        for symbol in concerned:
+            marker = Received(Unusable(symbol), recv_ns, conn_id)
+            self._release(feed, feed.handover.lost(conn_id, symbol, marker))
+
     def _take(self, received: Received) -> None:
         message, recv_ns, conn_id = received
         pipeline = self.pipelines[message.symbol]
+        if isinstance(message, Unusable):
+            pipeline.on_book_gap("unusable")
+            return
         if message.event_ms is not None:
             offset = self.watch.offsets[message.symbol]
             ahead_ns = recv_ns - message.event_ms * NS_PER_MS

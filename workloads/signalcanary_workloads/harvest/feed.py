@@ -56,10 +56,16 @@ class Frame(NamedTuple):
     raw: bytes | News
 
 
+class Unusable(NamedTuple):
+    """Stands for a frame that could not be read."""
+
+    symbol: str
+
+
 class Received(NamedTuple):
     """A frame's message, and how it came."""
 
-    message: Message
+    message: Message | Unusable
     recv_ns: int
     conn_id: int
 

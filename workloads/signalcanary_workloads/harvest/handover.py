@@ -87,6 +87,15 @@ class Handover(Generic[T]):
             return Released((), [message, *self._hand_over(symbol)])
         return Released((), [message])
 
+    def lost(self, conn_id: int, symbol: str, marker: T) -> Released[T]:
+        """A message that cannot be read, so has no id; `marker` stands for it in its place."""
+        one = self.waiting.get(symbol)
+        if one is None or conn_id != self._live[-1]:
+            return Released((), [marker])
+        if one.first_id is not None:  # before that, it is the older connection's to bring
+            one.held.append(marker)
+        return Released((), [])
+
     def closed(self, conn_id: int, retired: bool) -> Released[T]:
         """A connection has ended.
 

@@ -125,12 +125,17 @@ class SymbolPipeline:
         """Memory that uncommitted rows take."""
         return sum(columns.nbytes for columns in self._columns.values())
 
-    def on_book_gap(self) -> None:
-        """The book stream begins anew: what happened since its last quote is not known."""
-        if self._grid.max_ts is None:
+    def on_book_gap(self, reason: str | None = None) -> None:
+        """What happened to the book since its last quote is not known.
+
+        Args:
+            reason: for the gap log; None: the stream begins anew.
+        """
+        if self._grid.max_ts is None or self._book_away_since is not None:
             return
-        if self._book_away_since is None:
-            self._book_away_since = self._grid.max_ts
+        self._book_away_since = self._grid.max_ts
+        if reason is not None:
+            self._book_reason = reason
         self._grid.reset_book()
         self._sides.forget_quotes()
 

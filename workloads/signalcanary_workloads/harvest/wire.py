@@ -200,6 +200,7 @@ _decode_any: Final = msgspec.json.Decoder(_AnyCombined).decode
 # `$.data.p`": only names that the structs above know can stand there.
 _FIELD: Final = re.compile(r"missing required field `(\w+)`|- at `\$[^`]*\.(\w+)`")
 _EVENTS: Final = frozenset({"bookTicker", "aggTrade", "trade"})
+_STREAM: Final = re.compile(rb'\{"stream":"(\w{1,32})@')
 
 
 def parse_frame(raw: bytes | str) -> Message:
@@ -214,6 +215,12 @@ def parse_frame(raw: bytes | str) -> Message:
         raise _explain(raw, str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise WireError(WireReason.MALFORMED, str(exc)) from exc
+
+
+def read_symbol(raw: bytes) -> str | None:
+    """Of a frame that cannot be used: whose it is, if its beginning still says so."""
+    match = _STREAM.match(raw)
+    return None if match is None else match[1].decode().upper()
 
 
 def _explain(raw: bytes | str, problem: str) -> WireError:
