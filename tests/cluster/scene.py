@@ -14,6 +14,10 @@ MARKET_OPENS = "--start-time=2026-05-04T04:30:00"
 """Begun in Tokyo's session early enough to be warm in it; London's begins after 105 s, New York's
 after 345 s."""
 
+LAG_MS = 600_000
+"""A merge lag that is put into the market: 5 s of real time, and twice what is allowed. Half a
+second, in which this machine may well do something else, is no lag that counts."""
+
 
 def spec(kubectl: Kubectl, version: str, *, ofi: float = 0.7) -> Spec:
     host = f"exchange.{kubectl.namespace}.svc:9600"
@@ -45,7 +49,7 @@ def spec(kubectl: Kubectl, version: str, *, ofi: float = 0.7) -> Spec:
                     "minSamples": 1000,
                     "mode": "literal",
                 },
-                {"metric": "merge_time_diff_ms_p99", "above": 60000, "for": "6s"},
+                {"metric": "merge_time_diff_ms_p99", "above": 300000, "for": "6s"},
                 {
                     "metric": "slice_auc_active_period",
                     "below": 0.55,

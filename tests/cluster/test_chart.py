@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
@@ -36,5 +37,6 @@ def test_helms_test_passes(operator: Kubectl) -> None:
 
 
 def test_all_that_it_renders_is_accepted(operator: Kubectl) -> None:
-    text = run_helm(operator, "template", "dry", CHART, *EVERYTHING)
+    version = json.loads(operator("get", "--raw", "/version"))["gitVersion"]
+    text = run_helm(operator, "template", "dry", CHART, f"--kube-version={version}", *EVERYTHING)
     operator("apply", "--dry-run=server", "--server-side", "-f", "-", stdin=text)
