@@ -60,9 +60,10 @@ class Cluster:
             self.settings,
             kubectl=program or toolchain.kubectl_path(self.settings),
             helm=toolchain.go_build(self.settings, toolchain.HELM),
+            promtool=toolchain.go_build(self.settings, toolchain.PROMTOOL),
             versitygw=toolchain.go_build(self.settings, toolchain.VERSITYGW),
         )
-        note(f"kubectl, helm and versitygw are in {folder}")
+        note(f"kubectl, helm, promtool and versitygw are in {folder}")
 
     def up(self) -> None:
         begin = time.monotonic()

@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from settings import HERE, KUBERNETES_VERSION, Settings
@@ -74,6 +74,10 @@ PROMETHEUS = Build(
     "github.com/prometheus/prometheus/cmd/prometheus",
     tags="remove_all_sd,enable_kubernetes_sd",
 )
+# It has to load the rules that the Prometheus above does, and takes its dependencies.
+PROMTOOL = replace(
+    PROMETHEUS, name="promtool", package="github.com/prometheus/prometheus/cmd/promtool"
+)
 # In a module of its own: its dependencies would change those that the others are built with.
 VERSITYGW = Build("versitygw", "s3", "github.com/versity/versitygw/cmd/versitygw")
 
@@ -91,7 +95,7 @@ def module_version(module: str, path: str) -> str:
 
 def _ldflags(build: Build) -> str:
     """Adds the version that the program reports, for those that do not know their own."""
-    if build is PROMETHEUS:
+    if build in (PROMETHEUS, PROMTOOL):
         minor = module_version("tools", "github.com/prometheus/prometheus").split(".")
         # Prometheus 3.X is the Go module v0.3XX.Y.
         version = f"{int(minor[1]) // 100}.{int(minor[1]) % 100}.{minor[2]}"

@@ -137,6 +137,10 @@ class Reconciler:
             item = await self._cluster.write_status(item, status)
             self._store.put(Kind.SIGNAL_CANARY, item)
         self._count_transitions(subject, state)
+        whose = (subject.key.namespace, subject.key.name)
+        self._metrics.rollouts.show(
+            subject.owner.uid, whose, subject.spec, state, decision.judgements, now
+        )
         return Outcome(subject, item, state, self._desired(subject, state, revisions), now)
 
     async def act(self, outcome: Outcome) -> None:
@@ -345,6 +349,7 @@ class Reconciler:
         """Drop what is remembered of an object that is gone."""
         for memory in (self._posted, self._warned, self._refusals):
             memory.pop(uid, None)
+        self._metrics.rollouts.forget(uid)
 
 
 _REFUSALS = (Refused, Conflict, Gone)

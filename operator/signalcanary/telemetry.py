@@ -6,6 +6,7 @@ looks dead, whatever its threads still do.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from signalcanary.rollout_metrics import RolloutMetrics
 
 LIVENESS_DEADLINE_SECONDS = 60.0
 
@@ -29,6 +32,8 @@ class OperatorMetrics:
             return Gauge(name, text, labels, registry=registry)
 
         self.registry = registry
+        self.rollouts = RolloutMetrics()
+        registry.register(self.rollouts)
         self.leader = gauge("signalcanary_leader", "1 on the replica that decides.")
         self.objects = gauge("signalcanary_objects", "SignalCanaries by phase.", "phase")
         self.round_seconds = Histogram(
@@ -99,7 +104,8 @@ async def serve(
     """Serve /metrics, /healthz and /readyz; gives the base URL."""
 
     async def on_metrics(_: web.Request) -> web.Response:
-        body = generate_latest(metrics.registry)
+        # In a thread: with thousands of rollouts it takes long, and the loop has others to serve.
+        body = await asyncio.to_thread(generate_latest, metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def answer(problem: str | None) -> web.Response:

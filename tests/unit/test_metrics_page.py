@@ -70,6 +70,9 @@ SEED_UNITS = {
             "signal_evidence_bound",
             "signal_evidence_lower",
             "signal_evidence_upper",
+            "signalcanary_condition_bound",
+            "signalcanary_condition_threshold",
+            "signalcanary_condition_value",
         ),
         "the metric's",
     ),
@@ -113,9 +116,11 @@ def describe(metrics: Iterable[Metric]) -> Iterator[Family]:
 
 
 def describe_registry(registry: CollectorRegistry) -> Iterator[Family]:
-    """Metrics of the library, which know their labels before any has a value."""
+    """Metrics of the library, which know their labels before any has a value, and ours."""
     for collector in registry._collector_to_names:
-        assert isinstance(collector, MetricWrapperBase)
+        if not isinstance(collector, MetricWrapperBase):
+            yield from describe(collector.collect())
+            continue
         (metric,) = collector.collect()
         name = metric.name + ("_total" if metric.type == "counter" else "")
         yield Family(name, metric.type, collector._labelnames, metric.documentation)

@@ -6,18 +6,35 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NoReturn
 from uuid import uuid4
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from api_server import OPERATOR, ApiServer, Missing, running_api_server
+from api_server import OPERATOR, ApiServer, Missing, find_tool, running_api_server
 from kubernetes.aio import client
 from prometheus_client import CollectorRegistry
 
 from signalcanary.cluster import Cluster
 from signalcanary.telemetry import OperatorMetrics
+
+
+def skip_unless_required(error: Missing) -> NoReturn:
+    """A program is missing: that is a failure where everything is demanded."""
+    if os.environ.get("SIGNALCANARY_REQUIRE_CLUSTER"):
+        pytest.fail(str(error))
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' own checker of rules and queries."""
+    try:
+        return find_tool("promtool")
+    except Missing as error:
+        skip_unless_required(error)
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +47,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
                     server.apply(item)
             yield server
     except Missing as error:
-        if os.environ.get("SIGNALCANARY_REQUIRE_CLUSTER"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        skip_unless_required(error)
 
 
 @pytest.fixture

@@ -1,0 +1,128 @@
+"""The chart's rules and monitors: real promtool, real names, a runbook for each alert."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from api_server import REPO, ApiServer
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.resources import Owner, WorkloadSettings, build_resources
+from signalcanary.revisions import build_revision, refer_to
+from signalcanary.rollout import Phase, RolloutState
+
+FILES = sorted((REPO / "charts/signalcanary/files/rules").glob("*.yaml"))
+TESTS = Path(__file__).parent / "alerts.yaml"
+RUNBOOKS = (REPO / "docs/runbooks.md").read_text()
+ON = ["--set=prometheus.url=http://prometheus:9090,monitoring.podMonitors.enabled=true"]
+ON += ["--set=monitoring.rules.enabled=true,monitoring.rules.phaseA1=true"]
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = [group for file in FILES for group in yaml.safe_load(file.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_fires_when_it_should_and_not_before(promtool: str) -> None:
+    run(promtool, "test", "rules", str(TESTS))
+
+
+def test_every_alert_is_tested() -> None:
+    fired = {
+        expected["alertname"]
+        for block in yaml.safe_load(TESTS.read_text())["tests"]
+        for expected in block["alert_rule_test"]
+        if expected.get("exp_alerts")
+    }
+    assert fired == {alert["alert"] for alert in ALERTS}
+
+
+def test_every_alert_says_what_where_and_what_to_do() -> None:
+    sections = re.findall(r"^### (\w+)\n\n\*\*Means\*\*", RUNBOOKS, re.MULTILINE)
+    assert sorted(sections) == sorted({alert["alert"] for alert in ALERTS})
+    for alert in ALERTS:
+        name, annotations = alert["alert"], alert["annotations"]
+        assert alert["labels"]["severity"] in ("info", "warning", "critical"), name
+        assert annotations["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+        assert annotations["summary"], name
+        assert annotations["description"].endswith("."), name
+
+
+def test_every_series_that_a_rule_reads_is_exported() -> None:
+    """By the page of metrics, which is written from the collectors; a histogram's name ends."""
+    exported = set(re.findall(r"^\| `(\w+)` \|", (REPO / "docs/metrics.md").read_text(), re.M))
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    for rule in rules():
+        text = re.sub(r'"[^"]*"|\b(by|on|ignoring) \([^)]*\)', "", rule["expr"])
+        read = set(re.findall(r"[a-z][a-z0-9_]*:[a-z0-9_:]+|\b[a-z0-9]+_[a-z0-9_]+\b", text))
+        read = {name.removesuffix("_bucket") for name in read} - {"histogram_quantile"}
+        assert read, rule
+        assert read <= exported | recorded, (rule, read - exported - recorded)
+
+
+def test_the_chart_renders_the_rules_as_they_are(
+    api: ApiServer, promtool: str, tmp_path: Path
+) -> None:
+    where = "https://wiki.example/runbooks"
+    items = api.template(*ON, f"--set=monitoring.rules.runbookUrl={where}")
+    (item,) = [item for item in items if item["kind"] == "PrometheusRule"]
+    text = "\n".join(file.read_text() for file in FILES)
+    expected = text.replace("docs/runbooks.md", where)
+    groups = [g for part in expected.split("\ngroups:\n")[1:] for g in yaml.safe_load(part)]
+    by_name = {group["name"]: group for group in groups}
+    assert {group["name"]: group for group in item["spec"]["groups"]} == by_name
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": item["spec"]["groups"]}))
+    run(promtool, "check", "rules", "--lint-fatal", str(file))
+
+
+def test_the_alarms_of_phase_a1_are_left_out_unless_they_are_wanted(api: ApiServer) -> None:
+    def groups(*options: str) -> set[str]:
+        items = api.template(*ON, *options)
+        (item,) = [item for item in items if item["kind"] == "PrometheusRule"]
+        return {group["name"] for group in item["spec"]["groups"]}
+
+    assert groups() - groups("--set=monitoring.rules.phaseA1=false") == {"signalcanary-phase-a1"}
+
+
+def test_the_monitors_find_the_pods(api: ApiServer) -> None:
+    items = {f"{i['kind']}/{i['metadata']['name']}": i for i in api.template(*ON)}
+    pods = [items["Deployment/signalcanary"]["spec"]["template"]]
+    symbols = {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]}
+    spec = SignalCanarySpec.model_validate({"version": "v1", "symbols": symbols})
+    revision = build_revision(spec, "workloads:1")
+    ref = refer_to(revision, 1)
+    state = RolloutState(phase=Phase.PROGRESSING, canary=ref)
+    made = build_resources(
+        Owner("trading", "demo", "uid"), spec, state, {ref.name: revision}, WorkloadSettings()
+    )
+    pods += [item["spec"]["template"] for item in made if item["kind"] == "StatefulSet"]
+    monitors = [item for name, item in items.items() if name.startswith("PodMonitor/")]
+    assert len(pods) == 3
+    for pod in pods:
+        (monitor,) = [m["spec"] for m in monitors if selects(m["spec"]["selector"], pod)]
+        ports = [port["name"] for c in pod["spec"]["containers"] for port in c["ports"]]
+        assert {endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]} <= set(ports)
+    alone = api.template(*ON, "--set=watchNamespace=trading")
+    selected = [i["spec"].get("namespaceSelector") for i in alone if i["kind"] == "PodMonitor"]
+    assert {"matchNames": ["trading"]} in selected
+
+
+def selects(selector: dict[str, Any], pod: dict[str, Any]) -> bool:
+    labels = pod["metadata"]["labels"]
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        rule["operator"] == "In" and labels.get(rule["key"]) in rule["values"]
+        for rule in selector.get("matchExpressions", ())
+    )
