@@ -22,7 +22,26 @@ REPO = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
 
-def _find(tool: str) -> str:
+# A container that begins with this waits for files, then becomes the program that needs them.
+WAIT_FOR_FILES = """
+import os, sys, time
+while not all(os.path.exists(path) for path in sys.argv[1].split(",")):
+    time.sleep(0.1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+_RECEIVE = """
+import os, sys
+path = sys.argv[1]
+with open(path + ".part", "wb") as out:
+    while block := sys.stdin.buffer.read(1 << 20):
+        out.write(block)
+os.chmod(path + ".part", 0o755)
+os.rename(path + ".part", path)
+"""
+
+
+def find_tool(tool: str) -> str:
+    """A program of the cluster's, else the one on the PATH."""
     own = REPO / "build/cluster/bin" / tool
     found = str(own) if own.exists() else shutil.which(tool)
     assert found, f"no {tool}: run `make cluster-up` first"
@@ -31,12 +50,12 @@ def _find(tool: str) -> str:
 
 def find_kubectl() -> str:
     """The kubectl that came with the cluster, else the one on the PATH."""
-    return _find("kubectl")
+    return find_tool("kubectl")
 
 
 def find_helm() -> str:
     """The helm that came with the cluster, else the one on the PATH."""
-    return _find("helm")
+    return find_tool("helm")
 
 
 @dataclass(frozen=True)
@@ -59,8 +78,9 @@ class Kubectl:
         assert done.returncode != 0, f"kubectl {' '.join(args)} was not refused: {done.stdout}"
         return done.stderr
 
-    def send(self, file: Path, *args: str) -> None:
-        """Run it with a file as its standard input."""
+    def send_file(self, file: Path, pod: str, path: str) -> None:
+        """Write a file, whole or not at all, into a running pod that has Python."""
+        args = ("exec", "-i", pod, "--", "python", "-c", _RECEIVE, path)
         with file.open("rb") as stream:
             subprocess.run(
                 self._command(args), stdin=stream, check=True, timeout=120, env=self._environment()

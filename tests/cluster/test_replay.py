@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster_kit import REPO, Exchange, Kubectl, Rollout, eventually, query_prometheus
+from cluster_kit import (
+    REPO,
+    WAIT_FOR_FILES,
+    Exchange,
+    Kubectl,
+    Rollout,
+    eventually,
+    query_prometheus,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -18,21 +26,6 @@ RECORDED = REPO.parent / "shared/data/binance-usdm-20240808"
 FILES = {"BTCUSDT": "btcusdt_20240808.gz", "ETHUSDT": "ethusdt_20240808.gz"}
 SPEED = 10
 
-# The frames are sent into the pod over the API server, then the exchange takes the pod over.
-WAIT_FOR_FRAMES = """
-import os, sys, time
-while not all(os.path.exists(f"/frames/{name}") for name in sys.argv[1].split(",")):
-    time.sleep(0.1)
-os.execvp("python", ["python", "-m", "signalcanary_workloads", *sys.argv[2:]])
-"""
-RECEIVE = """
-import os, sys
-path = sys.argv[1]
-with open(path + ".part", "wb") as out:
-    while block := sys.stdin.buffer.read(1 << 20):
-        out.write(block)
-os.rename(path + ".part", path)
-"""
 # What the manifest says is there, read by the product's own reader inside the analysis pod.
 COUNT = """
 import json, sys
@@ -73,8 +66,10 @@ def replaying(namespace: Kubectl) -> Exchange:
     pod["volumes"] = [{"name": "frames", "emptyDir": {}}]
     container = pod["containers"][0]
     container["volumeMounts"] = [{"name": "frames", "mountPath": "/frames"}]
-    container["command"] = ["python", "-c", WAIT_FOR_FRAMES, ",".join(FILES.values())]
-    container["args"] = ["exchange", "--listen=0.0.0.0:9600", "--mode=replay", f"--speed={SPEED}"]
+    frames = ",".join(f"/frames/{name}" for name in FILES.values())
+    container["command"] = ["python", "-c", WAIT_FOR_FILES, frames]
+    container["args"] = ["python", "-m", "signalcanary_workloads", "exchange"]
+    container["args"] += ["--listen=0.0.0.0:9600", "--mode=replay", f"--speed={SPEED}"]
     container["args"] += [f"--file={symbol}=/frames/{name}" for symbol, name in FILES.items()]
     namespace("apply", "-f", "-", stdin=yaml.safe_dump_all([service, deployment]))
     eventually(
@@ -82,10 +77,7 @@ def replaying(namespace: Kubectl) -> Exchange:
         lambda: "Running" in namespace("get", "pods", "-l", "app.kubernetes.io/name=exchange"),
     )
     for name in FILES.values():
-        namespace.send(
-            RECORDED / name, "exec", "-i", "deployment/exchange", "--",
-            "python", "-c", RECEIVE, f"/frames/{name}",
-        )  # fmt: skip
+        namespace.send_file(RECORDED / name, "deployment/exchange", f"/frames/{name}")
     namespace("rollout", "status", "deployment/exchange", "--timeout=60s")
     return Exchange(namespace)
 

@@ -1,0 +1,156 @@
+"""Pods that keep their data in a bucket: a real S3 server in the cluster, its keys in a Secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster_kit import WAIT_FOR_FILES, Exchange, Kubectl, Rollout, eventually, find_tool
+from scene import Spec, spec
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+BUCKET = "harvested"
+PREFIX = "market-data"
+PORT = 7070
+# On a disk a bucket is a folder, and an object a file. What the manifests name must be there.
+LOOK = """
+import hashlib, json, pathlib, sys
+rows = {}
+for file in sorted(pathlib.Path(sys.argv[1]).rglob("manifest/symbol=*/*.json")):
+    entry = json.loads(file.read_text())
+    for part in entry["parts"]:
+        data = (file.parents[2] / part["path"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == part["sha256"], part
+        assert data[:4] == data[-4:] == b"PAR1", part
+        key = f"{entry['symbol']}/{part['kind']}"
+        rows[key] = rows.get(key, 0) + part["rows"]
+print(json.dumps(rows))
+"""
+
+
+def build_server() -> list[dict[str, Any]]:
+    """The S3 server, in the workloads' image: its program is sent in once the pod runs."""
+    labels = {"app.kubernetes.io/name": "s3"}
+    keys = {"AWS_ACCESS_KEY_ID": "signalcanary", "AWS_SECRET_ACCESS_KEY": "only-in-this-cluster"}
+    roots = {"ROOT_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "ROOT_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+    container = {
+        "name": "s3",
+        "image": "signalcanary/workloads:dev",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", WAIT_FOR_FILES, "/s3/versitygw"],
+        "args": ["sh", "-c", f"mkdir -p /s3/data/{BUCKET} /s3/meta && exec /s3/versitygw "
+                 # What it knows of objects in files beside them: not every disk keeps attributes.
+                 f"--port 0.0.0.0:{PORT} posix --sidecar /s3/meta /s3/data"],
+        "env": [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": "bucket-keys", "key": key}}}
+            for name, key in roots.items()
+        ],
+        "ports": [{"name": "s3", "containerPort": PORT}],
+        "readinessProbe": {"tcpSocket": {"port": "s3"}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "s3", "mountPath": "/s3"}],
+    }  # fmt: skip
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 2,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "s3", "emptyDir": {}}],
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "bucket-keys"},
+            "stringData": {**keys, "AWS_REGION": "us-east-1"},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "s3"},
+            "spec": {"selector": labels, "ports": [{"name": "s3", "port": PORT}]},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "s3"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        },
+    ]
+
+
+@pytest.fixture(scope="module")
+def bucket(namespace: Kubectl) -> None:
+    namespace("apply", "-f", "-", stdin=yaml.safe_dump_all(build_server()))
+    selector = ("-l", "app.kubernetes.io/name=s3")
+    eventually(
+        "the S3 server's pod running", lambda: "Running" in namespace("get", "pods", *selector)
+    )
+    namespace.send_file(Path(find_tool("versitygw")), "deployment/s3", "/s3/versitygw")
+    namespace("rollout", "status", "deployment/s3", "--timeout=60s")
+
+
+def spec_with_bucket(namespace: Kubectl) -> Spec:
+    """The scene's configuration with a bucket, and windows that fill in eight seconds."""
+    document = spec(namespace, "in-a-bucket")
+    document["signal"]["calibration"] = {"train": "5m", "test": "10m", "refit": "5m"}
+    document["storage"] = {
+        "commitInterval": "500ms",
+        "bucket": {
+            "url": f"s3://{BUCKET}/{PREFIX}",
+            "secretName": "bucket-keys",
+            "endpoint": f"http://s3.{namespace.namespace}.svc:{PORT}",
+        },
+    }
+    document["stages"] = [{"name": "canary", "duration": "1h"}]
+    document["rollback"] = {
+        "conditions": [
+            {"metric": "platt_ece", "above": 0.5, "minSamples": 100, "mode": "literal"},
+            {"metric": "merge_time_diff_ms_p99", "above": 60000},
+        ]
+    }
+    return document
+
+
+def test_harvest_and_analysis_keep_everything_in_the_bucket(
+    namespace: Kubectl, operator: Kubectl, bucket: None
+) -> None:
+    Exchange(namespace).start()
+    rollout = Rollout(namespace, "in-a-bucket")
+    rollout.apply(spec_with_bucket(namespace))
+
+    def judged() -> bool:
+        verdicts = [
+            condition["verdict"]
+            for symbol in rollout.status().get("symbols", ())
+            for condition in symbol["conditions"]
+        ]
+        return verdicts == ["Ok"] * 4
+
+    eventually("both symbols judged", judged, timeout=120, explain=rollout.describe)
+    assert namespace.json("get", "persistentvolumeclaims")["items"] == []
+    folder = f"/s3/data/{BUCKET}/{PREFIX}/{namespace.namespace}/in-a-bucket/canary"
+    printed = namespace("exec", "deployment/s3", "--", "python", "-c", LOOK, folder)
+    rows = json.loads(printed)
+    kinds = ("trade", "bbo", "cvd", "feature", "signal")
+    wanted = {f"{symbol}/{kind}" for symbol in ("BTCUSDT", "ETHUSDT") for kind in kinds}
+    assert set(rows) == wanted
+    assert all(count > 100 for count in rows.values()), rows
