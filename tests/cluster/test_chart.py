@@ -33,10 +33,13 @@ def run_helm(kubectl: Kubectl, *args: str) -> str:
 
 def test_helms_test_passes(operator: Kubectl) -> None:
     said = run_helm(operator, "test", "signalcanary", "--logs", "--timeout=60s")
-    assert said.count("ok: ") == 3, said
+    # The log comes once for each object that the test is made of.
+    assert len({line for line in said.splitlines() if line.startswith("ok: ")}) == 3, said
 
 
 def test_all_that_it_renders_is_accepted(operator: Kubectl) -> None:
     version = json.loads(operator("get", "--raw", "/version"))["gitVersion"]
-    text = run_helm(operator, "template", "dry", CHART, f"--kube-version={version}", *EVERYTHING)
+    text = run_helm(
+        operator, "template", "dry", CHART, f"--kube-version={version}", "--skip-tests", *EVERYTHING
+    )
     operator("apply", "--dry-run=server", "--server-side", "-f", "-", stdin=text)
