@@ -1,17 +1,11 @@
 """Everything that is said to the Kubernetes API server, beside watching.
 
-Reads and writes are thin and idempotent; what to write is decided elsewhere.
-
-    ClusterError
-    ├── Conflict      the object has changed since it was read: look again
-    ├── Gone          the object, or its namespace, does not exist any more
-    └── Refused       the server will not have it (invalid, forbidden, over quota)
+Reads and writes are thin and idempotent; what to write is decided elsewhere. The errors are those
+of `apiserver`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,11 +13,11 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import aiohttp
 from kubernetes.aio import client, config
-from kubernetes.aio.client.exceptions import ApiException
 
-from signalcanary.api import API_VERSION, GROUP, KIND, PLURAL
+from signalcanary.api import API_VERSION, GROUP, KIND
+from signalcanary.apiserver import ClusterError, Conflict, Gone, Refused, call
+from signalcanary.apiserver import path_of as _path
 from signalcanary.resources import MANAGED_BY, MANAGER, Manifest
 from signalcanary.revisions import canonical_hash
 from signalcanary.rollout import (
@@ -33,25 +27,9 @@ from signalcanary.rollout import (
 from signalcanary.store import Kind, Live
 from signalcanary.telemetry import OperatorMetrics
 
+__all__ = ["Cluster", "ClusterError", "Conflict", "Gone", "Listed", "Problem", "Refused", "connect"]
+
 FIELD_MANAGER: Final = "signalcanary"
-_APPLY: Final = "application/apply-patch+yaml"
-_DEADLINE_SECONDS: Final = 15.0
-
-
-class ClusterError(Exception):
-    """The API server did not do what was asked."""
-
-
-class Conflict(ClusterError):
-    pass
-
-
-class Gone(ClusterError):
-    pass
-
-
-class Refused(ClusterError):
-    pass
 
 
 @asynccontextmanager
@@ -88,11 +66,7 @@ class Listed:
 
 
 class Cluster:
-    """The API server, as the reconciler needs it.
-
-    Objects go in and out as they are on the wire: the client's models refuse what a server of
-    another release, or a stranger's object, may hold.
-    """
+    """The API server, as the reconciler needs it."""
 
     def __init__(self, api: client.ApiClient, metrics: OperatorMetrics, identity: str) -> None:
         self._api = api
@@ -227,45 +201,10 @@ class Cluster:
     async def _call(
         self, method: str, path: str, kind: str, verb: str | None, body: Any = None
     ) -> Any:
-        content = _APPLY if method == "PATCH" else "application/json"
-        headers = {"Accept": "application/json", "Content-Type": content}
-        try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                request = await self._api.param_serialize(
-                    method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
-                )
-                response = await self._api.call_api(*request)
-                text = await response.read()
-            answer = json.loads(text) if response.status < 300 else None
-        except (aiohttp.ClientError, ApiException, TimeoutError, OSError) as error:
-            raise ClusterError(f"{kind}: {type(error).__name__}: {error}") from error
-        except ValueError as error:
-            raise ClusterError(f"{kind}: the answer is not JSON: {error}") from error
-        if response.status >= 300:
-            message = f"{kind}: {response.status} {_explain(text) or response.reason}"
-            raise _ERRORS.get(response.status, ClusterError)(message)
+        answer = await call(self._api, method, path, kind, body)
         if verb is not None:
             self._metrics.writes.labels(kind, verb).inc()
         return answer
-
-
-_ERRORS: Final = {409: Conflict, 404: Gone, 400: Refused, 403: Refused, 422: Refused}
-
-_RESOURCES: Final = {
-    Kind.SIGNAL_CANARY: (f"/apis/{API_VERSION}", PLURAL),
-    Kind.STATEFUL_SET: ("/apis/apps/v1", "statefulsets"),
-    Kind.CONTROLLER_REVISION: ("/apis/apps/v1", "controllerrevisions"),
-    Kind.POD: ("/api/v1", "pods"),
-    Kind.CONFIG_MAP: ("/api/v1", "configmaps"),
-    Kind.SERVICE: ("/api/v1", "services"),
-    Kind.CLAIM: ("/api/v1", "persistentvolumeclaims"),
-}
-
-
-def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
-    root, plural = _RESOURCES[kind]
-    scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{scope}/{plural}" + (f"/{name}" if name else "")
 
 
 def _belongs(existing: Live, manifest: Manifest) -> bool:
@@ -283,15 +222,6 @@ def _belongs(existing: Live, manifest: Manifest) -> bool:
 
 def _owners(item: Live) -> set[str]:
     return {str(o.get("uid")) for o in item["metadata"].get("ownerReferences") or ()}
-
-
-def _explain(body: bytes) -> str:
-    """What the server says of an error, as people read it."""
-    try:
-        message = json.loads(body)["message"]
-    except (ValueError, KeyError, TypeError):
-        message = body.decode(errors="replace").strip()
-    return str(message)[:500]
 
 
 def _cut(text: str, most_bytes: int) -> str:

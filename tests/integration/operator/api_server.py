@@ -34,6 +34,9 @@ OPERATOR = "operator"
 NAMESPACED = "namespaced"
 """The same of a release that watches one namespace alone."""
 
+NOBODY = "nobody"
+"""Is known, and has no rights."""
+
 SYSTEM = "signalcanary-system"
 SERVICE_ACCOUNT = f"system:serviceaccount:{SYSTEM}:signalcanary"
 
@@ -210,11 +213,12 @@ def running_api_server(folder: Path, *, has_crd: bool = True) -> Iterator[ApiSer
     client, peer, secure = free_ports(3)
     key = folder / "service-account.key"
     subprocess.run([openssl, "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-    token = {user: f"{user}-token" for user in (ADMIN, OPERATOR, NAMESPACED)}
+    token = {user: f"{user}-token" for user in (ADMIN, OPERATOR, NAMESPACED, NOBODY)}
     (folder / "tokens.csv").write_text(
         f"{token[ADMIN]},admin,1,system:masters\n"
         f"{token[OPERATOR]},{SERVICE_ACCOUNT},2\n"
         f"{token[NAMESPACED]},{SERVICE_ACCOUNT}-{NAMESPACED},3\n"
+        f"{token[NOBODY]},nobody,4\n"
     )
     store = [
         etcd,
