@@ -152,6 +152,7 @@ def build_status_schema() -> dict[str, Any]:
         value=_number("The value last seen. Unit: the metric's own."),
         threshold=_number("The bound. Unit: the metric's own."),
         samples=_integer("Labelled rows behind the value."),
+        effectiveSamples=_integer("Independent rows that would leave the value as unsure."),
         evidence=_object(
             "What the value surely is, at however many looks; absent where the value itself was "
             "judged.",
@@ -165,6 +166,10 @@ def build_status_schema() -> dict[str, Any]:
         allowedFor=_text("How long it may hold before the rollback."),
         message=_text("The verdict in words."),
     )
+    decided_on = {
+        **condition,
+        "properties": {"symbol": _text("The symbol."), **condition["properties"]},
+    }
     standard_condition = {
         **_object(
             "A condition by the Kubernetes API conventions.",
@@ -232,6 +237,21 @@ def build_status_schema() -> dict[str, Any]:
                 conditions=_list_of(condition, "Each rollback condition on this symbol."),
             ),
             "The canary symbols, judged; of more than 32 the worst.",
+        ),
+        decision=_object(
+            "The last decision to promote or to roll back, and all that it rests on.",
+            time=_time("When."),
+            phase=_text("Promoting, Succeeded or RollingBack."),
+            reason=_text("Why, in one CamelCase word."),
+            message=_text("Why, in words."),
+            version=_text("The version that it was about."),
+            revision=_text("The revision that it was about."),
+            attempt=_integer("Generation of the spec that brought this revision."),
+            conditions=_list_of(
+                decided_on,
+                "What each rollback condition was judged by on each canary symbol; of more than "
+                "32 those that were not Ok.",
+            ),
         ),
         workloads=_list_of(
             _object(

@@ -63,6 +63,7 @@ class Measurement:
         evaluated_at: when the workload computed it, by its own wall clock.
         bounds: the evidence, one a level; empty if none is exported.
         failure: set if a condition's own query could not be answered; all else is then empty.
+        effective_samples: independent rows that would leave the value as unsure; decides nothing.
     """
 
     values: tuple[float, ...] = ()
@@ -70,6 +71,7 @@ class Measurement:
     evaluated_at: datetime | None = None
     bounds: tuple[Bound, ...] = ()
     failure: SourceFailure | None = None
+    effective_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _judge(
         return Judgement(condition, symbol, verdict, reason, message, value, samples)
 
     metric = condition.subject
-    measurement = _measure(condition, symbol, seen)
+    measurement = measure(condition, symbol, seen)
     samples = measurement.samples
 
     failure = seen.failure or measurement.failure
@@ -279,7 +281,7 @@ def _judge(
     )
 
 
-def _measure(condition: Condition, symbol: str, seen: MetricsSeen) -> Measurement:
+def measure(condition: Condition, symbol: str, seen: MetricsSeen) -> Measurement:
     """What was measured of that which a condition bounds."""
     key = (condition.metric, symbol)
     if condition.of is Of.VALUE:

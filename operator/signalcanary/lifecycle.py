@@ -86,7 +86,7 @@ def decide(
         state = _set_back(state, ahead, now)
         judged = _judge(look, state) if state.phase in GUARDED else look
         return Decision(state, judged.judgements, ())
-    state = _stop_clocks_over_gap(look, state)
+    state, timers = _stop_clocks_over_gap(look, state), state.timers
     for _ in range(_MAX_STEPS):
         settled = state
         state = _adopt(look, state)
@@ -94,13 +94,14 @@ def decide(
             look = _judge(look, state)
             state = _run_phase_clock(look, state)
             state = _run_timers(look, state)
+            timers = state.timers
             state = _roll_back_if_due(look, state)
         state = _STEPS[state.phase](look, state)
         state = _pass_on_the_stream(look, state)
         if state == settled:
             break
     fresh = tuple(t for t in state.history if t not in before.history)
-    return Decision(state, look.judgements, tuple(reversed(fresh)))
+    return Decision(state, look.judgements, tuple(reversed(fresh)), timers)
 
 
 _MAX_STEPS = MAX_STAGES + len(Phase)

@@ -24,8 +24,10 @@ from signalcanary.api import DEFAULT_SOURCE, SignalCanarySpec
 from signalcanary.contract import (
     DIFFERENCE,
     DIFFERENCE_BOUND,
+    DIFFERENCE_EFFECTIVE_SAMPLES,
     DIFFERENCE_SAMPLES,
     EVIDENCE_BOUND,
+    EVIDENCE_EFFECTIVE_SAMPLES,
     EVIDENCE_SAMPLES,
     EVIDENCE_TIMESTAMP,
     HEARTBEAT,
@@ -128,9 +130,11 @@ class MetricsSource(Protocol):
 _BESIDE = (
     EVIDENCE_TIMESTAMP,
     EVIDENCE_SAMPLES,
+    EVIDENCE_EFFECTIVE_SAMPLES,
     EVIDENCE_BOUND,
     DIFFERENCE,
     DIFFERENCE_SAMPLES,
+    DIFFERENCE_EFFECTIVE_SAMPLES,
     DIFFERENCE_BOUND,
     HEARTBEAT,
     WARMUP,
@@ -253,11 +257,14 @@ def _metrics_seen(
 ) -> MetricsSeen:
     symbols = {symbol for _, _, symbol in (*evidence, *values)}
 
-    def measure(value: str, samples: str, bound: str) -> dict[tuple[str, str], Measurement]:
+    def measure(
+        value: str, samples: str, effective: str, bound: str
+    ) -> dict[tuple[str, str], Measurement]:
         return {
             (metric, symbol): Measurement(
                 values=tuple(values.get((value, metric, symbol), ())),
                 samples=_count(evidence.get((samples, metric, symbol))),
+                effective_samples=_count(evidence.get((effective, metric, symbol))),
                 evaluated_at=_instant(evidence.get((EVIDENCE_TIMESTAMP, metric, symbol))),
                 bounds=tuple(bounds.get((bound, metric, symbol), {}).values()),
             )
@@ -267,8 +274,10 @@ def _metrics_seen(
 
     beats = {s: _instant(evidence.get((HEARTBEAT, "", s))) for s in symbols}
     return MetricsSeen(
-        measurements=measure(_OWN, EVIDENCE_SAMPLES, EVIDENCE_BOUND),
-        differences=measure(DIFFERENCE, DIFFERENCE_SAMPLES, DIFFERENCE_BOUND),
+        measurements=measure(_OWN, EVIDENCE_SAMPLES, EVIDENCE_EFFECTIVE_SAMPLES, EVIDENCE_BOUND),
+        differences=measure(
+            DIFFERENCE, DIFFERENCE_SAMPLES, DIFFERENCE_EFFECTIVE_SAMPLES, DIFFERENCE_BOUND
+        ),
         heartbeats={symbol: beat for symbol, beat in beats.items() if beat is not None},
         warmup_ratio={
             symbol: min(ratio, 1.0)

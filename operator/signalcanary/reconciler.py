@@ -109,7 +109,7 @@ class Reconciler:
         tracks = self._observe_tracks(subject, desired, stateful_sets, pods)
         # The image, and so the fingerprint, is of the time at which a revision was first made.
         on_record = refer_to(revisions[subject.target.name], subject.target.attempt)
-        state = subject.state
+        state, decided = subject.state, None
         for now, seen in looks:
             observed = Observations(
                 generation=subject.item["metadata"]["generation"],
@@ -120,14 +120,17 @@ class Reconciler:
             )
             decision = decide(subject.spec, state, observed, now)
             state, previous_look = decision.state, now
+            decided = statuses.render_decision(decision, seen, now) or decided
             self._metrics.decisions.labels(state.phase.value).inc()
         before = subject.item.get("status") or {}
+        # What was decided at a look that was made up for is not seen at the last one.
+        previous = {**before, "decision": decided} if decided else before
         status = statuses.render(
             subject.spec,
             replace(decision, state=state),
             observed,
             observe_workloads(stateful_sets, pods),
-            before,
+            previous,
             now,
         )
         # A revision must be on record before any state refers to it.

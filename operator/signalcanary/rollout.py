@@ -155,11 +155,17 @@ NOTHING = TrackSeen()
 @dataclass(frozen=True)
 class Decision:
     """The state to persist and what it rests on. The workloads to run follow from the state
-    alone (`plan`), so a crash after persisting loses nothing."""
+    alone (`plan`), so a crash after persisting loses nothing.
+
+    Attributes:
+        timers: those that the judgements were held against; a state that ends the canary has
+            dropped them.
+    """
 
     state: RolloutState
     judgements: tuple[Judgement, ...]
     transitions: tuple[Transition, ...]
+    timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------- what should run

@@ -22,6 +22,7 @@ from signalcanary.evaluate import (
     MetricsSeen,
     Silence,
     Verdict,
+    measure,
     shown_end,
     silence_of,
     worst,
@@ -90,6 +91,7 @@ def render(
         "health": _health(judgements),
         "summary": _summary(judgements, state, now) or _last_summary(state, previous),
         "symbols": _symbols(spec, state, judgements, seen.metrics, now),
+        "decision": render_decision(decision, seen.metrics, now) or previous.get("decision"),
         "workloads": [_workload(w) for w in workloads],
         "timers": [
             {"key": key, "symbol": symbol, "clock": _clock(clock)}
@@ -199,15 +201,20 @@ def _symbols(
                 verdict=verdict.value if verdict else None,
                 warmup=f"{int(warmup * 100)}%" if warmup is not None else None,
                 lastData=_time(beat) if beat else None,
-                conditions=[_judgement(j, state, now) for j in of_symbol],
+                conditions=[_judgement(j, state.timers, seen, now) for j in of_symbol],
             )
         )
     return out
 
 
-def _judgement(judgement: Judgement, state: RolloutState, now: datetime) -> dict[str, Any]:
+def _judgement(
+    judgement: Judgement,
+    timers: Mapping[tuple[str, str], Clock],
+    seen: MetricsSeen,
+    now: datetime,
+) -> dict[str, Any]:
     condition = judgement.condition
-    timer = state.timers.get((condition.key, judgement.symbol))
+    timer = timers.get((condition.key, judgement.symbol))
     return _present(
         condition=condition.describe(),
         key=condition.key,
@@ -216,11 +223,44 @@ def _judgement(judgement: Judgement, state: RolloutState, now: datetime) -> dict
         value=judgement.value,
         threshold=condition.threshold,
         samples=judgement.samples,
+        effectiveSamples=measure(condition, judgement.symbol, seen).effective_samples,
         evidence=_bound(judgement.bound) if judgement.bound else None,
         breachedFor=_seconds(timer.elapsed(now)) if timer else None,
         allowedFor=format_duration(condition.for_),
         message=judgement.message,
     )
+
+
+MAX_DECIDED_ON = 32
+"""Judgements kept of a decision; where there are more, those that are not Ok come first."""
+
+_DECISIONS = frozenset({Phase.PROMOTING, Phase.SUCCEEDED, Phase.ROLLING_BACK})
+"""The phases that are entered on evidence, or for want of it."""
+
+
+def render_decision(decision: Decision, seen: MetricsSeen, now: datetime) -> dict[str, Any] | None:
+    """What was decided at this look, and all that it rests on; None if nothing was.
+
+    The state has forgotten it by the next look, and the person who is woken comes later.
+    """
+    made = next((t for t in reversed(decision.transitions) if t.phase in _DECISIONS), None)
+    if made is None:
+        return None
+    by_urgency = sorted(decision.judgements, key=lambda j: j.verdict is Verdict.OK)
+    about = decision.state.rejected or decision.state.canary or decision.state.stable
+    return {
+        "time": _time(made.time),
+        "phase": made.phase.value,
+        "reason": made.reason,
+        "message": made.message,
+        "version": made.version,
+        "revision": about.name if about else "",
+        "attempt": about.attempt if about else 0,
+        "conditions": [
+            {"symbol": j.symbol, **_judgement(j, decision.timers, seen, now)}
+            for j in by_urgency[:MAX_DECIDED_ON]
+        ],
+    }
 
 
 def _bound(bound: Bound) -> dict[str, Any]:

@@ -218,6 +218,10 @@ async def test_the_missed_looks_are_made_up_for_once(world: World) -> None:
     await world.rounds(1, STEP)
     assert len([at for _, at in world.source.asked if at is not None]) == len(asked)
     assert world.phase() in ("RollingBack", "RolledBack"), "the breach went on all the while"
+    # Decided at a look that was made up for, and on what was seen at that one.
+    decision = world.status()["decision"]
+    assert decision["reason"] == "ConditionBreached"
+    assert decision["conditions"][0]["verdict"] == "Breached"
 
 
 async def test_a_long_gap_is_made_up_for_in_coarse_steps(world: World) -> None:

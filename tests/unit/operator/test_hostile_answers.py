@@ -551,7 +551,7 @@ async def test_all_canaries_are_read_with_one_query_a_metric() -> None:
         source = Prometheus(SourceConfig(url=fake.url))
         seen = await source.fetch(targets)
         source.close()
-    assert len(fake.requests) == len(series_names(targets)) == 9
+    assert len(fake.requests) == len(series_names(targets)) == 11
     assert set(seen) == set(targets)
     assert all(len(q["query"]) < 200 for q in fake.requests)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from signalcanary.api import SignalCanarySpec
 from signalcanary.contract import (
+    EVIDENCE_EFFECTIVE_SAMPLES,
     EVIDENCE_SAMPLES,
     EVIDENCE_TIMESTAMP,
     HEARTBEAT,
@@ -77,12 +78,14 @@ def test_a_value_with_its_evidence_is_judged() -> None:
         series(),
         evidence(EVIDENCE_TIMESTAMP, UNIX - 5),
         evidence(EVIDENCE_SAMPLES, 4000),
+        evidence(EVIDENCE_EFFECTIVE_SAMPLES, 512.7),
         series(HEARTBEAT, UNIX - 1),
         series(WARMUP, 0.5),
     )
     measurement = seen.measurements["platt_ece", "BTCUSDT"]
     assert measurement.values == (0.05,)
     assert measurement.samples == 4000
+    assert measurement.effective_samples == 512
     assert measurement.evaluated_at == NOW - timedelta(seconds=5)
     assert seen.heartbeats == {"BTCUSDT": NOW - timedelta(seconds=1)}
     assert seen.warmup_ratio == {"BTCUSDT": 0.5}

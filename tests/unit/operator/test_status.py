@@ -418,3 +418,63 @@ def test_of_very_many_symbols_the_worst_are_shown() -> None:
     seen = MetricsSeen(values, dict.fromkeys(symbols, NOW), revision=CANARY.name)
     shown = [s["symbol"] for s in look(state_in(Phase.WARMING), seen, spec=spec)["symbols"]]
     assert shown == [*symbols[:31], symbols[77]]
+
+
+# ------------------------------------------------------------------ the decision
+
+BREACHING = state_in(Phase.PROGRESSING, timers={KEY: Clock(NOW - 3 * MINUTE)})
+
+
+def test_a_rollback_leaves_all_that_it_rests_on() -> None:
+    status = look(BREACHING, metrics(0.3))
+    assert status["phase"] == "RolledBack"
+    decision = status["decision"]
+    assert (decision["version"], decision["revision"], decision["attempt"]) == ("v2", "22222222", 2)
+    assert decision["reason"] == "ConditionBreached"
+    (judged,) = decision["conditions"]
+    assert judged["symbol"] == "BTCUSDT"
+    assert (judged["value"], judged["samples"], judged["breachedFor"]) == (0.3, 900, "3m")
+
+
+def test_the_last_decision_is_kept_until_there_is_another() -> None:
+    first = look(BREACHING, metrics(0.3))
+    later = look(state_in(Phase.ROLLED_BACK), MetricsSeen(), previous=first, now=NOW + MINUTE)
+    assert later["decision"] == first["decision"]
+    assert "symbols" not in later
+    assert "decision" not in look(state_in(Phase.PROGRESSING), metrics())
+
+
+def test_a_decision_on_very_many_symbols_keeps_those_that_speak_against_the_canary() -> None:
+    symbols = [f"S{n:03d}USDT" for n in range(100)]
+    spec = SignalCanarySpec.model_validate(
+        {**SPEC.to_wire(), "symbols": {"canary": symbols, "full": symbols}}
+    )
+    at = NOW - timedelta(seconds=1)
+    seen = MetricsSeen(
+        {
+            ("platt_ece", s): Measurement((0.3 if s == "S077USDT" else 0.05,), 900, at)
+            for s in symbols
+        },
+        dict.fromkeys(symbols, at),
+        dict.fromkeys(symbols, 1.0),
+        revision=CANARY.name,
+    )
+    state = state_in(
+        Phase.PROGRESSING,
+        timers={("platt_ece>0.1", "S077USDT"): Clock(NOW - 3 * MINUTE)},
+        rules=None,
+    )
+    decision = look(state, seen, spec=spec)["decision"]
+    assert len(decision["conditions"]) == 32
+    assert decision["conditions"][0]["symbol"] == "S077USDT"
+    assert len(json.dumps(decision)) < 32_000
+
+
+def test_effective_samples_stand_beside_the_samples() -> None:
+    at = NOW - timedelta(seconds=1)
+    seen = metrics()
+    measurement = Measurement((0.05,), 900, at, effective_samples=120)
+    seen = replace(seen, measurements={("platt_ece", "BTCUSDT"): measurement})
+    (symbol,) = look(state_in(Phase.PROGRESSING), seen)["symbols"]
+    (judged,) = symbol["conditions"]
+    assert (judged["samples"], judged["effectiveSamples"]) == (900, 120)
