@@ -8,7 +8,7 @@ Every object carries a hash of what was declared, so that an unchanged object is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,20 +134,14 @@ def build_resources(
     manifests.extend(_signals_service(owner, track) for track in Track)
     for track_plan in plans:
         revision = revisions[track_plan.revision.name]
-        symbols = spec.symbols.canary if track_plan.track is Track.CANARY else revision.symbols
         config = build_workload_config(
             owner,
+            spec,
             track_plan.track,
             track_plan.revision,
             revision,
-            symbols,
             _DATA_PATH if storage.bucket is None else storage.bucket.url.rstrip("/"),
             find_control(track_plan.track, state, revisions),
-        ).model_copy(
-            update={
-                "compaction_interval": storage.compaction_interval,
-                "retention": storage.retention,
-            }
         )
         config_map = _config_map(owner, config)
         manifests.append(config_map)
@@ -165,10 +159,10 @@ def build_resources(
 
 def build_workload_config(
     owner: Owner,
+    spec: SignalCanarySpec,
     track: Track,
     ref: RevisionRef,
     revision: Revision,
-    symbols: Sequence[str],
     data_root: str,
     control: Control | None = None,
 ) -> WorkloadConfig:
@@ -177,6 +171,7 @@ def build_workload_config(
     The data folder is of this attempt of this very object alone: a second try of a revision, or
     an object made anew under the same name, must not be judged on the evidence of the first.
     """
+    symbols = spec.symbols.canary if track is Track.CANARY else revision.symbols
     size = revision.symbols_per_shard
     return WorkloadConfig(
         namespace=owner.namespace,
@@ -192,6 +187,8 @@ def build_workload_config(
         data_path=f"{data_root}/{owner.namespace}/{owner.name}/{track.value}/"
         f"{ref.name}-{ref.attempt}-{owner.uid[:8]}",
         commit_interval=revision.commit_interval,
+        compaction_interval=spec.storage.compaction_interval,
+        retention=spec.storage.retention,
         control=control,
     )
 

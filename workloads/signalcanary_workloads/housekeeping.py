@@ -52,6 +52,7 @@ class Housekeeping:
         self._ended = asyncio.Event()
         self._stop = Event()
         self._logged: dict[str, str] = {}
+        self._collected: set[str] = set()
         rules = UpkeepSettings(
             compaction_ms=round(config.compaction_interval.total_seconds() * 1000),
             retention_ms=None
@@ -93,5 +94,11 @@ class Housekeeping:
                 log.error(
                     "%s: old data is left as it is (%s)", symbol, exc, extra={"fields": fields}
                 )
+        if upkeep.collected and symbol not in self._collected:
+            self._collected.add(symbol)
+            log.info(
+                "what a killed compaction had left is deleted",
+                extra={"fields": {"symbol": symbol, "parts": upkeep.collected}},
+            )
         counts.compacted = upkeep.compacted
         counts.expired = upkeep.expired

@@ -332,14 +332,12 @@ class LocalRollout:
         wanted: dict[Slot, _Wanted] = {}
         for track, ref in ((p.track, p.revision) for p in plan(state)):
             revision = self._revisions[ref.name]
-            on_canary = track is Track.CANARY
-            symbols = self._spec.symbols.canary if on_canary else revision.symbols
             config: WorkloadConfig = build_workload_config(
                 owner,
+                self._spec,
                 track,
                 ref,
                 revision,
-                symbols,
                 str(self.host.folder),
                 find_control(track, state, self._revisions),
             )

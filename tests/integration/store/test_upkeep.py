@@ -30,6 +30,7 @@ from signalcanary_workloads.store import (
     read_part,
 )
 from signalcanary_workloads.store.reader import LOOK_SECONDS
+from signalcanary_workloads.store.upkeep import MERGE_SECONDS
 
 HOUR_MS = 3_600_000
 START_MS = 1_777_586_400_000  # 2026-04-30T22:00Z: the third hour lies in another date
@@ -348,6 +349,70 @@ def test_killed_at_any_step_readers_are_right_and_the_next_process_finishes(plac
         holding.check(*(0, KEPT))
         changes += KILL_STEP
     assert changes > 60, "all of its steps were tried"
+
+
+def leave_merged_parts(storage: Storage, changes: int) -> set[str]:
+    """A compaction that is killed after so many changes; gives what it has put."""
+    before = {item.key for item in storage.find("")}
+    with pytest.raises(Killed):
+        Upkeep(Mortal(storage, changes, after=False), "BTCUSDT", KEEP, Clock()).run()
+    return {item.key for item in storage.find("")} - before
+
+
+def test_merged_parts_of_a_killed_compaction_are_collected_if_nobody_uses_them(
+    data_path: str,
+) -> None:
+    storage, clock = open_storage(data_path), Clock()
+    fill(storage)
+    left = leave_merged_parts(storage, 2)
+    assert len(left) == 2
+    # Begun anew with other stretches, nobody will ever name them.
+    longer = UpkeepSettings(compaction_ms=2 * HOUR_MS)
+    upkeep = Upkeep(storage, "BTCUSDT", longer, clock)
+    upkeep.run()
+    assert names(storage).ranges != ()
+    clock.now += 2 * MERGE_SECONDS - 1
+    upkeep.run()
+    assert left <= {item.key for item in storage.find("")}, "one may be about to name them"
+    clock.now += 1
+    upkeep.run()
+    assert upkeep.collected == 2
+    passes(upkeep, clock, 2)
+    assert_tidy(storage)
+    follow_all(storage)
+
+
+def test_merged_parts_that_are_named_in_the_end_are_kept(data_path: str) -> None:
+    storage, clock = open_storage(data_path), Clock()
+    fill(storage)
+    leave_merged_parts(storage, 4)
+    passes(Upkeep(storage, "BTCUSDT", KEEP, clock), clock, 5)
+    assert_tidy(storage)
+    part = next(item.key for item in storage.find("") if "/compact-" in item.key)
+    storage.put(f"{part.rpartition('-')[0]}-00000000.parquet", b"other bytes of the same stretch")
+    upkeep = Upkeep(storage, "BTCUSDT", KEEP, clock)
+    passes(upkeep, clock, 3)
+    assert upkeep.collected == 1
+    assert_tidy(storage)
+    follow_all(storage)
+
+
+def test_a_compaction_that_takes_too_long_names_nothing(data_path: str) -> None:
+    class Slow(Mortal):
+        def change(self, do: Any, *args: Any) -> None:
+            do(*args)
+            self.left -= 1
+            clock.now += MERGE_SECONDS if self.left == 0 else 0.0
+
+    storage, clock = open_storage(data_path), Clock()
+    fill(storage)
+    upkeep = Upkeep(Slow(storage, 1, after=False), "BTCUSDT", KEEP, clock)
+    with pytest.raises(StorageError, match="made anew"):
+        upkeep.run()
+    assert Range(0, 2) not in names(storage).ranges
+    passes(upkeep, clock, 4)
+    assert_tidy(storage)
+    follow_all(storage)
 
 
 def test_a_storage_that_fails_now_and_then_leaves_everything_readable(data_path: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from local_kit import World, build_spec
 
+from signalcanary.api import SignalCanarySpec
 from signalcanary.local.world import LocalRollout, Look
 from signalcanary.rollout import (
     Phase,
@@ -37,6 +39,20 @@ async def test_a_new_object_runs_the_canary_on_its_symbols_alone(world: World) -
     assert look.state.phase is Phase.PENDING
     assert world.names() == ["canary analysis v1", "canary harvest v1"]
     assert {p.config.shards for p in world.running} == {(("BTCUSDT",),)}
+
+
+async def test_processes_keep_their_data_as_the_spec_says(world: World) -> None:
+    document = build_spec().to_wire()
+    document["storage"] = {
+        "commitInterval": "1s", "compactionInterval": "10m", "retention": "6h"
+    }  # fmt: skip
+    rollout = world.rollout()
+    rollout.apply(SignalCanarySpec.model_validate(document))
+    await rollout.look()
+    for process in world.running:
+        config = process.config
+        kept = (config.commit_interval, config.compaction_interval, config.retention)
+        assert kept == (timedelta(seconds=1), timedelta(minutes=10), timedelta(hours=6))
 
 
 async def test_processes_are_called_as_the_pods_are(world: World) -> None:

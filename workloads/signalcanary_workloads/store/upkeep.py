@@ -11,7 +11,8 @@ shorten it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -21,7 +22,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .errors import AlreadyThere, NotFound, StoreError
+from .errors import AlreadyThere, NotFound, StorageError, StoreError
 from .manifest import (
     CompactedEntry,
     Entry,
@@ -39,7 +40,10 @@ GRACE_SECONDS: Final = 900.0
 """Far longer than a reader takes for what it has polled, and than its look at the listing."""
 PART_BYTES: Final = 64 << 20
 """A part that grows beyond this is closed and another begun: memory and single PUTs are bounded."""
+MERGE_SECONDS: Final = 900.0
+"""Between a stretch's first merged part and the entry that names it, at most."""
 _ROW_GROUP_ROWS: Final = 65_536
+_MERGED: Final = re.compile(r"compact-(\d{10})-(\d{10})-[0-9a-f]{8}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Upkeep:
         """Entries that were replaced, in this process."""
         self.expired = 0
         """Entries that were deleted as too old, in this process."""
+        self.collected = 0
+        """Merged parts that no entry named and that were deleted, in this process."""
+        self._leaked: set[str] | None = None
+        """Merged parts that earlier processes may have left; None: not looked for yet."""
+        self._collect_from = 0.0
 
     def run(self) -> None:
         """One pass over the symbol: compact what is finished, delete what has had its grace.
@@ -90,7 +99,8 @@ class Upkeep:
         stored = self._storage.find(manifest_folder(self._symbol))
         listing = Listing.of(item.key for item in stored)
         problems: list[StoreError] = []
-        for step in (*self._compactions(listing), *self._deletions(listing)):
+        steps = (*self._compactions(listing), *self._deletions(listing), self._collect)
+        for step in steps:
             if self._stop.is_set():
                 return
             try:
@@ -123,6 +133,7 @@ class Upkeep:
         return runs[:-1]
 
     def _compact(self, seqs: list[int]) -> None:
+        begun = self._monotonic()
         entries = [self._read_entry(seq) for seq in seqs]
         span = Range(seqs[0], seqs[-1])
         written: list[_Written] = []
@@ -146,6 +157,10 @@ class Upkeep:
                 for entry in entries
             ),
         )
+        if (took := self._monotonic() - begun) >= MERGE_SECONDS:
+            # Another process may take its parts for left behind by now.
+            problem = f"{span.key(self._symbol)}: merging took {took:.0f} s, so it is made anew"
+            raise StorageError("slow", problem)
         try:
             self._storage.put_if_absent(span.key(self._symbol), whole.to_json())
         except AlreadyThere:
@@ -251,6 +266,47 @@ class Upkeep:
             self._storage.delete([span.key(self._symbol)])
             self.expired += len(whole.members)
         self._storage.delete([span.expiry_key(self._symbol)])
+
+    # ------------------------------------------------------------------ what kills left
+
+    def _collect(self) -> None:
+        """Delete merged parts that a killed compaction left and no later one has made use of.
+
+        A later one does unless its stretch is another one, as with another `compactionInterval`.
+        They are looked for once a process, as only the death of one leaves them; and deleted a
+        good while later, if still no entry names them: whoever was about to has done so or given
+        up.
+        """
+        if self._leaked is None:
+            dates = [name for name in self._storage.folders("") if name.startswith("date=")]
+            self._leaked = self._find_unnamed(f"{date}/symbol={self._symbol}/" for date in dates)
+            self._collect_from = self._monotonic() + 2 * MERGE_SECONDS
+        elif self._leaked and self._monotonic() >= self._collect_from:
+            folders = sorted({f"{key.rpartition('/')[0]}/" for key in self._leaked})
+            doomed = self._leaked & self._find_unnamed(folders)
+            self._storage.delete(sorted(doomed))
+            self.collected += len(doomed)
+            self._leaked = set()
+
+    def _find_unnamed(self, folders: Iterable[str]) -> set[str]:
+        """Merged parts below the folders that no compacted entry names."""
+        found: dict[tuple[Range, str], set[str]] = {}
+        for key in (item.key for folder in folders for item in self._storage.find(folder)):
+            folder, _, name = key.rpartition("/")
+            if (match := _MERGED.fullmatch(name)) is not None:
+                span = Range(int(match[1]), int(match[2]))
+                found.setdefault((span, folder), set()).add(key)
+        # Behind the parts: an entry that is written meanwhile is seen.
+        stored = self._storage.find(manifest_folder(self._symbol))
+        listing = Listing.of(item.key for item in stored)
+        named = {*listing.ranges, *listing.expired}
+        unnamed: set[str] = set()
+        for (span, _), keys in found.items():
+            if span not in named:
+                unnamed |= keys
+            elif len(keys) > 1 and span not in listing.expired:  # a single one is the entry's
+                unnamed |= keys - {part.path for part in self._read_compacted(span).parts}
+        return unnamed
 
     def _read_entry(self, seq: int) -> Entry:
         key = entry_key(self._symbol, seq)
