@@ -40,6 +40,10 @@ test-fast: setup ## All tests that need no cluster
 test-kills: setup ## Compaction and retention killed at each of their steps, not at every seventh
 	SIGNALCANARY_KILL_STEP=1 $(BIN)/pytest tests/integration/store/test_upkeep.py
 
+.PHONY: test-outbox
+test-outbox: setup ## Two thousand random schedules of failures against the notifications
+	SIGNALCANARY_OUTBOX_SCHEDULES=2000 $(BIN)/pytest tests/unit/notify/test_no_loss.py
+
 .PHONY: test-cluster
 test-cluster: export SIGNALCANARY_REQUIRE_CLUSTER := 1
 test-cluster: setup ## The tests on the real cluster, which is taken down again

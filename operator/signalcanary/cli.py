@@ -29,9 +29,10 @@ exit codes:
   0    it went as it should
   1    lint: a manifest has problems; run: rolled back, or it could not run;
        demo: it did not end as it should; backtest: rolled back, with
-       --fail-on-rollback, or too many false rollbacks, with --max-false-rollbacks
+       --fail-on-rollback, or too many false rollbacks, with --max-false-rollbacks;
+       notify-test: a message was not delivered
   2    the command line is wrong, or an extra is not installed; backtest: the
-       manifest or the data is wrong
+       manifest or the data is wrong; notify-test: the file is wrong
   130  interrupted (Ctrl-C); every process that was started has been ended
 """
 
@@ -41,6 +42,7 @@ _EXTRA: Final = {
     "operator": "operator",
     "signals": "signals",
     "backtest": "backtest",
+    "notify-test": "operator",
 }
 """What to install for a verb; the others need nothing."""
 
@@ -128,6 +130,22 @@ def build_parser() -> argparse.ArgumentParser:
 
     backtest = add("backtest", "replay a manifest's policy on recorded data, and say what it does")
     _add_backtest_options(backtest)
+
+    notify = add("notify-test", "send a test message to receivers of notifications")
+    notify.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the file of notifications (docs/notifications.md)",
+    )
+    notify.add_argument(
+        "--receiver",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="may be repeated (default: all of them)",
+    )
 
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
@@ -371,6 +389,12 @@ def _backtest(args: argparse.Namespace) -> int:
     return run_backtest(args)
 
 
+def _notify_test(args: argparse.Namespace) -> int:
+    from signalcanary.notify.command import run_test
+
+    return run_test(args.config, args.receiver)
+
+
 def _crd(args: argparse.Namespace) -> int:
     from signalcanary.crd import render_crd
 
@@ -391,4 +415,5 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "backtest": _backtest,
     "crd": _crd,
     "signals": _signals,
+    "notify-test": _notify_test,
 }

@@ -141,6 +141,42 @@ class Cluster:
         except (Gone, Conflict):
             return
 
+    async def read_text(self, namespace: str, name: str, key: str) -> tuple[str, str] | None:
+        """The text of a ConfigMap, and its version; None if there is none."""
+        try:
+            found = await self._call("GET", _path(Kind.CONFIG_MAP, namespace, name), name, None)
+        except Gone:
+            return None
+        metadata = found["metadata"]
+        return (found.get("data") or {}).get(key, ""), metadata.get("resourceVersion", "")
+
+    async def write_text(
+        self, namespace: str, name: str, key: str, text: str, version: str | None
+    ) -> str:
+        """Replace the text of a ConfigMap, if it is still of that version; gives the new one.
+
+        Raises:
+            Conflict: it has changed, or is gone.
+        """
+        metadata = {
+            "name": name,
+            "namespace": namespace,
+            # Not those of the objects that SignalCanaries own, which are watched.
+            "labels": {"app.kubernetes.io/part-of": "signalcanary-operator"},
+        }
+        if version is not None:
+            metadata["resourceVersion"] = version
+        manifest = {
+            "apiVersion": "v1",
+            "kind": Kind.CONFIG_MAP.value,
+            "metadata": metadata,
+            "data": {key: text},
+        }
+        path = _path(Kind.CONFIG_MAP, namespace, name)
+        path += f"?fieldManager={FIELD_MANAGER}&force=true"
+        written = await self._call("PATCH", path, Kind.CONFIG_MAP.value, "apply", manifest)
+        return str(written["metadata"].get("resourceVersion", ""))
+
     async def emit(self, item: Live, transition: Transition) -> None:
         """Post an Event of a transition, once."""
         at = transition.time.isoformat(timespec="milliseconds")

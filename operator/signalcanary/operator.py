@@ -27,6 +27,7 @@ from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import format_duration, parse_duration
 from signalcanary.crd import build_status_schema, find_missing
 from signalcanary.handlers import build_registry, build_settings
+from signalcanary.notify.notifier import ConfigMapRecords, Notifier
 from signalcanary.poller import Poller
 from signalcanary.prometheus import Prometheus
 from signalcanary.reconciler import Reconciler
@@ -60,6 +61,7 @@ class Options:
     host: str
     port: int
     settings: Settings
+    notifications: Path | None = None
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -88,6 +90,13 @@ def parse_options(argv: Sequence[str]) -> Options:
         default=env.get("SIGNALCANARY_METRICS_SOURCES") or None,
         help="YAML file of metrics sources by name, with their credentials' files "
         "(docs/metrics-sources.md)",
+    )
+    add(
+        "--notifications",
+        type=Path,
+        metavar="FILE",
+        default=env.get("SIGNALCANARY_NOTIFICATIONS") or None,
+        help="YAML file of whom to tell of what; read anew when it changes (docs/notifications.md)",
     )
     add(
         "--workloads-image",
@@ -152,6 +161,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             workloads=WorkloadSettings(image_pull_policy=args.image_pull_policy),
             status_interval=args.status_interval,
         ),
+        notifications=args.notifications,
     )
 
 
@@ -254,11 +264,12 @@ async def run(options: Options) -> None:
         await _check(kube, options.namespace)
         clients = {name: Prometheus(config) for name, config in options.sources.items()}
         namespaces = {name: config.namespaces for name, config in options.sources.items()}
+        notifier = _notifier(options, kube, metrics)
         poller = Poller(
             store,
             kube,
             Sources(clients, namespaces),
-            Reconciler(kube, store, options.settings, metrics),
+            Reconciler(kube, store, options.settings, metrics, notifier),
             options.settings,
             metrics,
             health,
@@ -289,7 +300,14 @@ async def run(options: Options) -> None:
             health.is_leader = True
             metrics.leader.set(1)
             logger.info("%s leads", options.identity)
-            await poller.run()
+            telling = asyncio.create_task(notifier.run(), name="notify") if notifier else None
+            try:
+                await poller.run()
+            finally:
+                # While the Lease is held: what was told goes on record before another leads.
+                if telling is not None:
+                    telling.cancel()
+                    await asyncio.wait({telling})
 
         async def elect() -> None:
             await leader.lead(
@@ -315,6 +333,15 @@ async def run(options: Options) -> None:
         for task in done:
             task.result()  # raises what ended it
         logger.info("stopped")
+
+
+def _notifier(
+    options: Options, kube: cluster.Cluster, metrics: telemetry.OperatorMetrics
+) -> Notifier | None:
+    if options.notifications is None:
+        return None
+    records = ConfigMapRecords(kube, options.lease_namespace, f"{options.lease_name}-outbox")
+    return Notifier(options.notifications, records, metrics)
 
 
 def _stop_on_signals(is_stopping: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -73,16 +73,32 @@ class Outcome:
     now: datetime
 
 
+class Listener(Protocol):
+    """Whoever tells people. It keeps nobody waiting and raises nothing."""
+
+    def note(self, metadata: Mapping[str, Any], state: RolloutState) -> None:
+        """A look was persisted, and carried out as far as it could be."""
+
+    def forget(self, uid: str) -> None:
+        """An object is gone."""
+
+
 class Reconciler:
     """Carries decisions out."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, settings: Settings, metrics: OperatorMetrics
+        self,
+        cluster: Cluster,
+        store: Store,
+        settings: Settings,
+        metrics: OperatorMetrics,
+        listener: Listener | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._settings = settings
         self._metrics = metrics
+        self._listener = listener
         self._posted: dict[str, set[tuple[datetime, str, str]]] = {}
         self._warned: dict[str, dict[tuple[int, str, str], datetime]] = {}
         self._refusals: dict[str, str] = {}
@@ -154,7 +170,12 @@ class Reconciler:
             ClusterError: the server cannot be reached, or fails.
         """
         uid = outcome.subject.owner.uid
-        problems = await self._act(outcome.subject, outcome.desired)
+        try:
+            problems = await self._act(outcome.subject, outcome.desired)
+        finally:
+            # After what was done, and also if it could not be done: it is decided.
+            if self._listener is not None:
+                self._listener.note(outcome.item["metadata"], outcome.state)
         await self._post_events(outcome.item, outcome.state, outcome.now)
         self._refusals.pop(uid, None)
         if problems:
@@ -353,6 +374,8 @@ class Reconciler:
         for memory in (self._posted, self._warned, self._refusals):
             memory.pop(uid, None)
         self._metrics.rollouts.forget(uid)
+        if self._listener is not None:
+            self._listener.forget(uid)
 
 
 _REFUSALS = (Refused, Conflict, Gone)

@@ -70,6 +70,37 @@ class OperatorMetrics:
         self.invalid = gauge(
             "signalcanary_invalid_objects", "SignalCanaries whose spec cannot be read."
         )
+        self.notifications = counter(
+            "signalcanary_notifications_total",
+            "Notifications that have ended, by how: delivered, silenced, unrouted, dropped (the "
+            "outbox was full), gave_up, overwritten (in the history, before they were taken in) "
+            "or receiver_removed.",
+            "receiver",
+            "outcome",
+        )
+        self.notification_attempts = counter(
+            "signalcanary_notification_attempts_total",
+            "Attempts to reach a receiver, by ok or the type of the error.",
+            "receiver",
+            "result",
+        )
+        self.notifications_pending = gauge(
+            "signalcanary_notifications_pending", "Notifications not delivered yet.", "receiver"
+        )
+        self.notifications_oldest = gauge(
+            "signalcanary_notifications_oldest_pending_age_seconds",
+            "Age of the oldest notification not delivered yet; 0 if there is none.",
+            "receiver",
+        )
+        self.notification_errors = counter(
+            "signalcanary_notification_errors_total",
+            "Failures of notifications that are no receiver's, by error type.",
+            "error",
+        )
+        self.notifications_config_ok = gauge(
+            "signalcanary_notifications_config_ok",
+            "1 if the file of notifications could be used when it was last read.",
+        )
 
 
 @dataclass

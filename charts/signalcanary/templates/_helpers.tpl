@@ -27,6 +27,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "signalcanary.sourceFolder" -}}/etc/signalcanary/credentials/{{ . }}{{- end -}}
+{{- define "signalcanary.receiverFolder" -}}/etc/signalcanary/receivers/{{ . }}{{- end -}}
 
 {{- /* The affinity of one's own, and that two replicas do not share a node. */ -}}
 {{- define "signalcanary.affinity" -}}

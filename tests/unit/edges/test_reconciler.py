@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from edges_kit import INTERVAL, World, labelled, state_of
 from signalcanary.cluster import ClusterError, Conflict, Refused
 from signalcanary.reconciler import REVISION_HISTORY_LIMIT
 from signalcanary.resources import LABEL_COMPONENT, LABEL_REVISION, REVISION_RECORD
+from signalcanary.rollout import RolloutState
 from signalcanary.store import Kind
 
 STEP = INTERVAL.total_seconds()
@@ -313,3 +314,43 @@ async def test_what_is_remembered_of_an_object_goes_with_it(world: World) -> Non
     reconciler = world.reconciler
     assert (reconciler._posted, reconciler._warned, reconciler._refusals) == ({}, {}, {})
     assert world.poller._memory == {}
+
+
+class Listener:
+    """Notes what it is told, and what had been done by then."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.noted: list[tuple[str, str, str]] = []
+        self.forgotten: list[str] = []
+
+    def note(self, metadata: Mapping[str, Any], state: RolloutState) -> None:
+        self.noted.append((metadata["uid"], state.phase.value, self.world.cluster.calls[-1]))
+
+    def forget(self, uid: str) -> None:
+        self.forgotten.append(uid)
+
+
+async def test_who_tells_people_hears_of_a_rollback_after_it_was_carried_out(world: World) -> None:
+    listener = Listener(world)
+    world.reconciler._listener = listener
+    world.create()
+    await world.settle()
+    uid = world.item()["metadata"]["uid"]
+    world.source.values["platt_ece"] = 0.5
+    await world.rounds(14, STEP)
+    told = [call for _, phase, call in listener.noted if phase in ("RollingBack", "RolledBack")]
+    assert told[0].startswith("delete ")
+    assert [call for call in world.cluster.calls if "event ConditionBreached" in call]
+    world.cluster.drop(Kind.SIGNAL_CANARY, "demo")
+    await world.rounds(2)
+    assert listener.forgotten == [uid]
+
+
+async def test_what_could_not_be_carried_out_is_told_all_the_same(world: World) -> None:
+    listener = Listener(world)
+    world.reconciler._listener = listener
+    world.create()
+    world.cluster.before = fail("apply StatefulSet", ClusterError("away"))
+    await world.rounds(1)
+    assert [phase for _, phase, _ in listener.noted] == ["Pending"]

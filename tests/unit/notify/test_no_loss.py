@@ -1,0 +1,160 @@
+"""No transition is lost, whatever fails in whatever order: it is told, or its loss is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from notify_kit import Canary, FakeSender, Station
+
+from signalcanary.notify.notification import id_of
+from signalcanary.notify.receivers import MessageRefused, ServerFailed, Throttled, Unreachable
+from signalcanary.notify.render import Message
+from signalcanary.rollout import Phase
+
+SCHEDULES = int(os.environ.get("SIGNALCANARY_OUTBOX_SCHEDULES", "50"))
+
+ERRORS = {
+    "well": None,
+    "away": Unreachable("away"),
+    "ill": ServerFailed("HTTP 500"),
+    "throttles": Throttled("HTTP 429", 40.0),
+    "refuses": MessageRefused("HTTP 400"),
+}
+
+UIDS = ("one", "two", "three")
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("transition"), st.sampled_from(UIDS), st.booleans()),
+    st.tuples(st.just("receiver"), st.sampled_from(["hook", "other"]), st.sampled_from([*ERRORS])),
+    st.tuples(st.just("records"), st.sampled_from([None, None, "away", "the answer is lost"])),
+    st.tuples(st.just("advance"), st.sampled_from([0.1, 1.0, 7.0, 400.0])),
+    st.tuples(st.just("step"), st.integers(1, 3)),
+    st.tuples(st.just("crash")),
+    st.tuples(st.just("stop")),
+    st.tuples(st.just("deleted"), st.sampled_from(UIDS)),
+)
+
+CONFIG: dict[str, Any] = {
+    "receivers": {
+        "hook": {"webhook": {"url": "http://127.0.0.1:9/hook"}},
+        "other": {"webhook": {"url": "http://127.0.0.1:9/other"}},
+    },
+    "routes": [
+        {"receivers": ["hook"]},
+        {"receivers": ["other"], "digest": "60s"},
+    ],
+}
+
+PHASES = (
+    (Phase.PROGRESSING, "StageStarted"),
+    (Phase.ROLLING_BACK, "ConditionBreached"),
+    (Phase.SUCCEEDED, "Promoted"),
+)
+
+
+class Simulation:
+    """Actions, and what must have been told in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.health = dict.fromkeys(("hook", "other"), "well")
+        self.sender = FakeSender(before=self.before)
+        self.station = Station(folder, CONFIG, self.sender)
+        self.canaries: dict[str, Canary] = {}
+        self.expected: dict[str, list[str]] = {}
+        self.count = 0
+        self.missed_told = {"hook": 0, "other": 0}
+
+    def before(self, message: Message) -> None:
+        error = ERRORS[self.health[message.batch.receiver]]
+        if error is not None:
+            raise error
+        self.missed_told[message.batch.receiver] += message.batch.missed
+
+    def transition(self, uid: str, is_noted: bool) -> None:
+        canary = self.canaries.setdefault(uid, Canary(uid=uid, name=uid))
+        phase, reason = PHASES[self.count % len(PHASES)]
+        self.count += 1
+        canary.enter(phase, reason, self.station.now(), f"n{self.count}")
+        self.expected.setdefault(uid, []).append(id_of(uid, canary.state.history[0]))
+        if is_noted:
+            self.station.note(canary)
+
+    def restart(self) -> None:
+        self.station.restart()
+        for canary in self.canaries.values():  # every object is looked at by a new leader
+            self.station.note(canary)
+
+    async def act(self, action: tuple[Any, ...]) -> None:
+        match action:
+            case ("transition", uid, is_noted):
+                self.transition(uid, is_noted)
+            case ("receiver", name, health):
+                self.health[name] = health
+            case ("records", trouble):
+                self.station.records.trouble = trouble
+            case ("advance", seconds):
+                self.station.seconds += seconds
+            case ("step", count):
+                await self.station.steps(count)
+            case ("crash",):
+                self.restart()
+            case ("stop",):
+                await self.station.notifier._end()
+                self.restart()
+            case ("deleted", uid) if uid in self.canaries:
+                # What was noted of it before is told though it is gone.
+                canary = self.canaries.pop(uid)
+                self.station.note(canary)
+                self.station.notifier.forget(uid)
+                await self.station.steps()
+                if self.station.records.trouble is None:
+                    await self.station.steps(2, 1.1)
+
+    async def run(self, actions: list[tuple[Any, ...]]) -> None:
+        await self.station.steps()  # notifications are on
+        assert self.station.records.text is not None
+        for action in actions:
+            await self.act(action)
+        self.health = dict.fromkeys(self.health, "well")
+        self.station.records.trouble = None
+        for uid in self.canaries:
+            self.transition(uid, True)
+        await self.station.steps(8, 400.0)
+
+
+@settings(max_examples=SCHEDULES, deadline=None)
+@given(st.lists(ACTIONS, max_size=40))
+def test_every_transition_is_told_or_its_loss_is(actions: list[tuple[Any, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = Simulation(Path(folder))
+        asyncio.run(simulation.run(actions))
+    for receiver in ("hook", "other"):
+        told = set(simulation.sender.ids(receiver))
+        for uid in simulation.canaries:
+            lost = [key for key in simulation.expected[uid] if key not in told]
+            assert not lost or simulation.missed_told[receiver], (receiver, uid, lost)
+        # The newest ten of each object are in its status, and so never lost at all.
+        for uid in simulation.canaries:
+            assert set(simulation.expected[uid][-10:]) <= told
+
+
+@settings(max_examples=SCHEDULES // 2, deadline=None)
+@given(st.lists(ACTIONS.filter(lambda a: a[0] not in ("crash", "stop", "deleted")), max_size=60))
+def test_without_a_crash_each_is_told_once_and_in_order(actions: list[tuple[Any, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = Simulation(Path(folder))
+        actions = [a for a in actions if a[-1] != "refuses"]
+        # With each transition handed over, as the reconciler does.
+        actions = [(*a[:-1], True) if a[0] == "transition" else a for a in actions]
+        with_steps = [each for a in actions for each in (a, ("step", 1))]
+        asyncio.run(simulation.run(with_steps))
+    told = simulation.sender.ids("hook")
+    assert len(told) == len(set(told)) == simulation.count
+    for uid in simulation.canaries:
+        assert [key for key in told if key in simulation.expected[uid]] == simulation.expected[uid]
