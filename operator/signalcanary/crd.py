@@ -173,7 +173,10 @@ def build_status_schema() -> dict[str, Any]:
     standard_condition = {
         **_object(
             "A condition by the Kubernetes API conventions.",
-            type=_text("Promoted, RolledBack, Progressing, Degraded or MetricsAvailable."),
+            type=_text(
+                "Promoted, RolledBack, Progressing, Ready, Reconciling, Stalled, Degraded or "
+                "MetricsAvailable."
+            ),
             status={**_text("Whether it holds."), "enum": ["True", "False", "Unknown"]},
             reason=_text("Why, in one CamelCase word."),
             message=_text("Why, in words."),
@@ -339,7 +342,8 @@ def build_crd() -> dict[str, Any]:
                 "properties": {"name": {"type": "string", "maxLength": MAX_NAME_LENGTH}},
             },
             "spec": build_spec_schema(),
-            "status": build_status_schema(),
+            # An object that nobody has looked at yet must not seem to be done (kstatus).
+            "status": {**build_status_schema(), "default": {"observedGeneration": -1}},
         },
     }
     return {

@@ -511,6 +511,10 @@ def _conditions(
         "Promoted": (is_promoted, *_why(is_promoted, state)),
         "RolledBack": (is_rolled_back, *_why(is_rolled_back, state)),
         "Progressing": (moving, *_why(moving, state)),
+        # The same three in the words of kstatus, which Flux and others go by (docs/gitops.md).
+        "Ready": (is_promoted, *_why(is_promoted, state)),
+        "Reconciling": (moving, *_why(moving, state)),
+        "Stalled": (is_rolled_back, *_why(is_rolled_back, state)),
         "Degraded": (
             taken_back or breached,
             state.reason if taken_back else "ConditionBreached" if breached else "AsExpected",

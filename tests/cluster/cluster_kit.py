@@ -69,7 +69,9 @@ class Kubectl:
     def __call__(self, *args: str, stdin: str | None = None, timeout: float = 90) -> str:
         """Run it and return what it printed; a failure is an assertion with its message."""
         done = self._run(args, stdin, timeout)
-        assert done.returncode == 0, f"kubectl {' '.join(args)}: {done.stderr}"
+        # A difference that `diff` finds is on its standard output.
+        said = done.stderr + (done.stdout if args[0] == "diff" else "")
+        assert done.returncode == 0, f"kubectl {' '.join(args)}: {said}"
         return done.stdout
 
     def fails(self, *args: str, stdin: str | None = None) -> str:
@@ -175,14 +177,16 @@ class Rollout:
     kubectl: Kubectl
     name: str
 
-    def apply(self, spec: dict[str, Any]) -> None:
-        document = {
+    def document(self, spec: dict[str, Any]) -> dict[str, Any]:
+        return {
             "apiVersion": "signalcanary.dev/v1alpha1",
             "kind": "SignalCanary",
             "metadata": {"name": self.name},
             "spec": spec,
         }
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(document))
+
+    def apply(self, spec: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(self.document(spec)))
 
     def read(self) -> Any:
         return self.kubectl.json("get", "signalcanary", self.name)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 from cluster_kit import Exchange, Kubectl, Rollout, eventually, metric_of_every_symbol
 from scene import LAG_MS, MARKET_OPENS, spec, wait_for_rollback
 
@@ -98,6 +99,14 @@ def test_v1_is_promoted(rollout: Rollout, exchange: Exchange, kubectl: Kubectl) 
     assert active["symbols"] == "BTCUSDT,ETHUSDT,ADAUSDT"
     eventually("the canary's pods gone", lambda: not rollout.pods(track="canary"))
     assert len(rollout.pods(track="stable")) == 2
+
+
+def test_after_the_rollout_what_was_applied_is_in_sync(rollout: Rollout) -> None:
+    """What a GitOps tool compares: nothing that the operator has written is a difference."""
+    text = yaml.safe_dump(rollout.document(spec(rollout.kubectl, "v1.0")))
+    rollout.kubectl("diff", "-f", "-", stdin=text)
+    rollout.kubectl("diff", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+    assert rollout.read()["metadata"]["generation"] == 1
 
 
 def test_a_calibration_shift_rolls_v2_back_and_leaves_v1_alone(

@@ -1,0 +1,27 @@
+-- Health of a SignalCanary. Argo CD opens no string library: equality and concatenation only.
+local hs = {status = "Progressing", message = "waiting for the operator to look at it"}
+local status = obj.status
+if status == nil or status.phase == nil then
+  return hs
+end
+if obj.metadata.generation ~= nil and status.observedGeneration ~= obj.metadata.generation then
+  hs.message = "waiting for the operator to see the change of the spec"
+  return hs
+end
+hs.message = status.message or status.phase
+local is = {}
+if status.conditions ~= nil then
+  for _, condition in ipairs(status.conditions) do
+    is[condition.type] = condition.status == "True"
+  end
+end
+if status.phase == "Succeeded" then
+  hs.status = "Healthy"
+elseif status.phase == "RollingBack" or status.phase == "RolledBack" then
+  hs.status = "Degraded"
+elseif is.Paused or is.ApprovalNeeded then
+  hs.status = "Suspended"
+elseif status.next ~= nil then
+  hs.message = hs.message .. "; next: " .. status.next
+end
+return hs
