@@ -213,7 +213,8 @@ def schemas(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, An
     """Every schema in a schema, with its path."""
     yield path, node
     for name, child in node.get("properties", {}).items():
-        yield from schemas(child, f"{path}.{name}")
+        if child is not False:
+            yield from schemas(child, f"{path}.{name}")
     for name in ("items", "additionalProperties"):
         if isinstance(node.get(name), dict):
             yield from schemas(node[name], f"{path}[{name}]")
