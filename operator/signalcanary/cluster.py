@@ -156,7 +156,7 @@ class Cluster:
         """Replace the text of a ConfigMap, if it is still of that version; gives the new one.
 
         Raises:
-            Conflict: it has changed, or is gone.
+            Conflict: it has changed. One that is gone is made anew.
         """
         metadata = {
             "name": name,

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from api_server import ADMIN, REPO, SYSTEM, ApiServer, path_of
 
+from signalcanary.notify.config import parse_config
 from signalcanary.sources import read_sources
 
 URL = "--set=prometheus.url=http://prometheus.monitoring.svc:9090"
@@ -38,6 +39,11 @@ MATRIX = {
         "--set=nodeSelector.disk=ssd,priorityClassName=high,imagePullSecrets[0].name=pull",
         "--set=tolerations[0].operator=Exists,resources.limits.cpu=1",
         "--set-string=podAnnotations.team=quants",
+    ],
+    "notifications": [
+        '--set-json=notifications.receivers={"a":{"slack":{"urlFile":"url"},"secretName":"s"}}',
+        '--set-json=notifications.routes=[{"receivers":["a"],"digest":"5m"}]',
+        "--set=networkPolicy.enabled=true,watchNamespace=default",
     ],
     "a network policy": [
         "--set=networkPolicy.enabled=true,replicas=2,podAntiAffinity=Required",
@@ -309,5 +315,52 @@ def test_every_release_has_a_lease_of_its_own(api: ApiServer) -> None:
 )
 def test_wrong_values_are_refused_by_name(api: ApiServer, options: list[str], words: str) -> None:
     done = api.run_helm("template", "signalcanary", *options)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_receivers_of_notifications_come_with_their_secrets_and_ports(api: ApiServer) -> None:
+    email = {"host": "smtp", "from": "a@b.c", "to": ["d@e.f"], "security": "tls"}
+    receivers = {
+        "chat": {"slack": {"urlFile": "url"}, "secretName": "slack"},
+        "mail": {"email": email},
+        "hook": {"webhook": {"url": "http://hook:8088/in"}},
+    }
+    told = {
+        "receivers": receivers,
+        "routes": [{"receivers": list(receivers)}],
+        "silences": [{"from": "2026-05-01T08:00:00Z", "to": "2026-05-01T09:00:00Z"}],
+    }
+    options = [f"--set-json=notifications={json.dumps(told)}", "--set=networkPolicy.enabled=true"]
+    items = render(api, *options)
+    text = items["ConfigMap/signalcanary-notifications"]["data"]["notifications.yaml"]
+    config = parse_config(text)
+    assert list(config.receivers) == ["chat", "hook", "mail"]
+    assert config.silences
+    pod = items["Deployment/signalcanary"]["spec"]["template"]["spec"]
+    mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+    assert str(config.receivers["chat"].folder) == mounts["receiver-chat"]
+    assert "receiver-mail" not in mounts
+    (variable,) = [
+        v for v in pod["containers"][0]["env"] if v["name"] == "SIGNALCANARY_NOTIFICATIONS"
+    ]
+    assert variable["value"] == mounts["notifications"] + "/notifications.yaml"
+    egress = items["NetworkPolicy/signalcanary"]["spec"]["egress"]
+    ports = {port["port"] for rule in egress for port in rule["ports"]}
+    assert {465, 8088, 443} <= ports
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"cluster": "x"}, "missing properties"),
+        ({"receivers": {"A b": {}}, "routes": []}, "does not match pattern"),
+        ({"receivers": {"a": {"folder": "/etc"}}, "routes": []}, "folder"),
+    ],
+)
+def test_notifications_that_cannot_be_mounted_are_refused(
+    api: ApiServer, told: dict[str, Any], words: str
+) -> None:
+    done = api.run_helm("template", "x", URL, f"--set-json=notifications={json.dumps(told)}")
     assert done.returncode != 0
     assert words in done.stderr
