@@ -345,7 +345,7 @@ def _run_locally(data: Path | None, main: Callable[[Path], Awaitable[int]]) -> i
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from signalcanary.lint import check
+    from signalcanary.lint import check, explain
 
     worst = OK
     for file in args.files:
@@ -364,6 +364,9 @@ def _lint(args: argparse.Namespace) -> int:
         else:
             names = ", ".join(one.name for one in report.found)
             print(f"{name}: {names}: ok" if names else f"{name}: no SignalCanary in it")
+        for one in report.found:
+            for line in explain(one.spec) if one.spec else ():
+                print(f"  {one.name}: {line}")
     return worst
 
 

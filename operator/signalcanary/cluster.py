@@ -21,6 +21,7 @@ from signalcanary.apiserver import path_of as _path
 from signalcanary.resources import MANAGED_BY, MANAGER, Manifest
 from signalcanary.revisions import canonical_hash
 from signalcanary.rollout import (
+    Notice,
     Phase,
     Transition,
 )
@@ -177,19 +178,20 @@ class Cluster:
         written = await self._call("PATCH", path, Kind.CONFIG_MAP.value, "apply", manifest)
         return str(written["metadata"].get("resourceVersion", ""))
 
-    async def emit(self, item: Live, transition: Transition) -> None:
-        """Post an Event of a transition, once."""
-        at = transition.time.isoformat(timespec="milliseconds")
-        said = [at, transition.reason, transition.phase, transition.message]
+    async def emit(self, item: Live, what: Transition | Notice) -> None:
+        """Post an Event of what has happened, once."""
+        at = what.time.isoformat(timespec="milliseconds")
+        phase = what.phase if isinstance(what, Transition) else None
+        said = [at, what.reason, phase, what.message]
         await self._post(
             item,
             canonical_hash([item["metadata"]["uid"], *said]),
-            transition.time,
+            what.time,
             {
-                "action": _ACTIONS[transition.phase],
-                "reason": transition.reason,
-                "message": transition.message,
-                "type": "Warning" if transition.is_warning else "Normal",
+                "action": _ACTIONS[phase] if phase else "Judge",
+                "reason": what.reason,
+                "message": what.message,
+                "type": "Warning" if what.is_warning else "Normal",
             },
         )
 

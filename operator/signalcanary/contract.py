@@ -503,15 +503,23 @@ CORE_METRICS: Final = (
     ),
 )
 
-HARVEST_METRICS: Final = tuple(
+HARVEST_METRICS: Final = (
+    *(
+        Metric(
+            name=f"cvd_z_tail_p{threshold}",
+            help=f"Share of trades whose volume-delta z-score is beyond ±{threshold}, over 5 min "
+            "of market time (percent).",
+            unit=Unit.PERCENT,
+            maximum=100.0,
+        )
+        for threshold in (2, 3)
+    ),
     Metric(
-        name=f"cvd_z_tail_p{threshold}",
-        help=f"Share of trades whose volume-delta z-score is beyond ±{threshold}, over 5 min of "
-        "market time (percent).",
-        unit=Unit.PERCENT,
-        maximum=100.0,
-    )
-    for threshold in (2, 3)
+        name="cvd_floor_hit_rate",
+        help="Share of trades whose scale is the floor, over 5 min of market time (0–1).",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
 )
 """Judged as the core metrics are, but harvest exports them, with the evidence beside them
 (seed 001)."""

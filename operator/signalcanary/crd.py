@@ -148,6 +148,10 @@ def build_status_schema() -> dict[str, Any]:
         condition=_text("The condition in words."),
         key=_text("The condition's key, for example platt_ece>0.1."),
         verdict=_text("Ok, Unproven, Breached, Inconclusive, NoData or Error."),
+        tier=_text(
+            "Of a condition with warning or critical: Normal, Warning, Critical, or Rollback where "
+            "it is breached."
+        ),
         reason=_text("Why, in one CamelCase word."),
         value=_number("The value last seen. Unit: the metric's own."),
         threshold=_number("The bound. Unit: the metric's own."),
@@ -226,7 +230,10 @@ def build_status_schema() -> dict[str, Any]:
         },
         rules=_text("Hash of the canary's symbols and conditions, under which it is observed."),
         warmup=_text("How far the canary's calibration windows are filled, in percent."),
-        health=_text("One word for the list: Ok, Breached, Inconclusive, NoData or Error."),
+        health=_text(
+            "One word for the list: Ok, Unproven, Warning, Critical, Breached, Inconclusive, "
+            "NoData or Error."
+        ),
         summary=_list_of(
             {"type": "string"}, "Each rollback condition on each canary symbol, in a line."
         ),
@@ -276,8 +283,24 @@ def build_status_schema() -> dict[str, Any]:
                 key=_text("The condition's key, or silence."),
                 symbol=_text("The symbol."),
                 clock=_clock("How long it has held."),
+                evaluations=_integer(
+                    "How many evaluations in a row have shown the breach, up to consecutive."
+                ),
+                lastEvaluation=_time("When the newest of them was computed."),
             ),
             "Breaches and silences being timed.",
+        ),
+        tiers=_list_of(
+            _object(
+                "Where a condition with warning or critical stands, over all canary symbols; kept "
+                "here so that each tier is told once.",
+                condition=_text("The condition's key."),
+                tier=_text("Normal, Warning, Critical or Rollback."),
+                since=_time("When that tier was entered."),
+                easingSince=_time("Since when every symbol has been below that tier."),
+                message=_text("What was seen then."),
+            ),
+            "The conditions that have been beyond a tier.",
         ),
         history=_list_of(
             _object(

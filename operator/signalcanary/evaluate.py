@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from signalcanary.api import Condition, Of, SignalCanarySpec
+from signalcanary.api import Condition, Of, SignalCanarySpec, Tier
 from signalcanary.contract import METRICS_BY_NAME, format_duration, shown
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -136,6 +136,9 @@ class Judgement:
 
     Attributes:
         bound: the evidence that was judged; None if the value itself was.
+        tier: how far beyond the condition's thresholds the value is; Normal where it could not be
+            judged.
+        evaluated_at: when the workload computed what was judged, by its own wall clock.
     """
 
     condition: Condition
@@ -146,6 +149,18 @@ class Judgement:
     value: float | None = None
     samples: int | None = None
     bound: Bound | None = None
+    tier: Tier = Tier.NORMAL
+    evaluated_at: datetime | None = None
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether it holds the rollout up though nothing is breached."""
+        return self.tier is Tier.CRITICAL
+
+    @property
+    def is_good(self) -> bool:
+        """Whether a promotion may rest on it."""
+        return self.verdict is Verdict.OK and not self.is_critical
 
 
 def evaluate(
@@ -157,7 +172,7 @@ def evaluate(
         has_stable: whether there is a stable revision to compare the canary with.
     """
     return [
-        _judge(spec, condition, symbol, seen, now, has_stable)
+        _with_tier(_judge(spec, condition, symbol, seen, now, has_stable))
         for symbol in spec.symbols.canary
         for condition in spec.rollback.conditions
     ]
@@ -198,11 +213,13 @@ def _judge(
     has_stable: bool,
 ) -> Judgement:
     def say(verdict: Verdict, reason: str, message: str, value: float | None = None) -> Judgement:
-        return Judgement(condition, symbol, verdict, reason, message, value, samples)
+        return Judgement(
+            condition, symbol, verdict, reason, message, value, samples, evaluated_at=at
+        )
 
     metric = condition.subject
     measurement = measure(condition, symbol, seen)
-    samples = measurement.samples
+    samples, at = measurement.samples, measurement.evaluated_at
 
     failure = seen.failure or measurement.failure
     if failure is not None:
@@ -266,6 +283,7 @@ def _judge(
         )
     if evidence is not None:
         judgement = _judge_evidence(condition, symbol, value, samples, evidence)
+        judgement = replace(judgement, evaluated_at=at)
         return _excuse_if_shared(spec, judgement, seen) if has_stable else judgement
     bound = f"{condition.sign} {shown(condition.threshold)}"
     text = shown_beside(value, condition.threshold)
@@ -279,6 +297,24 @@ def _judge(
     return say(
         Verdict.OK, "WithinThreshold", f"{metric} on {symbol} is {text} (not {bound})", value
     )
+
+
+def _with_tier(judgement: Judgement) -> Judgement:
+    """Add the tier: the rollback's where the condition is breached, the others by the value.
+
+    Warning and critical are for people and for holding, and both are safe on a value that may be
+    noise; what cannot be undone goes by the verdict, so in guarded mode by the evidence.
+    """
+    condition, value = judgement.condition, judgement.value
+    if judgement.verdict is Verdict.BREACHED:
+        return replace(judgement, tier=Tier.ROLLBACK)
+    if not condition.tiers or value is None or not judgement.verdict.is_judged:
+        return judgement
+    tier = condition.tier_of(value)
+    if tier is Tier.NORMAL:
+        return judgement
+    text = f"{judgement.message}; {tier.value.lower()} ({condition.limit(tier)})"
+    return replace(judgement, tier=tier, message=text)
 
 
 def measure(condition: Condition, symbol: str, seen: MetricsSeen) -> Measurement:

@@ -44,6 +44,10 @@ def breach(judgement: Judgement, held: timedelta) -> str:
     if condition.for_:
         text += f", breached for {_whole_seconds(held)}"
         kept += f" at one look of these {format_duration(condition.for_)}"
+    if condition.consecutive > 1:
+        text += f"{' and' if condition.for_ else ', breached'} at {condition.consecutive} "
+        text += "evaluations in a row"
+        kept += "" if condition.for_ else " at one of these evaluations"
     return f"{text}; {kept} would have kept it"
 
 

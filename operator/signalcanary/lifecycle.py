@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from signalcanary import explain
+from signalcanary import explain, tiers
 from signalcanary.api import MAX_STAGES, OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -40,8 +40,10 @@ from signalcanary.rollout import (
     Phase,
     RolloutState,
     Transition,
+    notices,
 )
 from signalcanary.stream import Gate, Holder
+from signalcanary.tiers import Streak
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,11 @@ class _Look:
         return bool(self.judgements) and all(j.verdict.is_judged for j in self.judgements)
 
     @property
-    def none_breached(self) -> bool:
-        return self.all_judged and all(j.verdict is not Verdict.BREACHED for j in self.judgements)
+    def may_pass(self) -> bool:
+        """Whether a stage that was observed in full may be followed by the next one."""
+        return self.all_judged and all(
+            j.verdict is not Verdict.BREACHED and not j.is_critical for j in self.judgements
+        )
 
     @property
     def all_ok(self) -> bool:
@@ -68,7 +73,7 @@ class _Look:
     @property
     def doubts(self) -> list[Judgement]:
         """What keeps the canary from being good."""
-        return [j for j in self.judgements if j.verdict is not Verdict.OK]
+        return [j for j in self.judgements if not j.is_good]
 
 
 def decide(
@@ -95,13 +100,23 @@ def decide(
             state = _run_phase_clock(look, state)
             state = _run_timers(look, state)
             timers = state.timers
+            state = replace(
+                state, standings=tiers.follow(state.standings, look.judgements, look.now)
+            )
             state = _roll_back_if_due(look, state)
         state = _STEPS[state.phase](look, state)
         state = _pass_on_the_stream(look, state)
         if state == settled:
             break
     fresh = tuple(t for t in state.history if t not in before.history)
-    return Decision(state, look.judgements, tuple(reversed(fresh)), timers)
+    told = notices(before)
+    return Decision(
+        state,
+        look.judgements,
+        tuple(reversed(fresh)),
+        timers,
+        tuple(notice for notice in notices(state) if notice not in told),
+    )
 
 
 _MAX_STEPS = MAX_STAGES + len(Phase)
@@ -129,6 +144,7 @@ def _set_back(state: RolloutState, by: timedelta, now: datetime) -> RolloutState
         state,
         phase_since=min(state.phase_since, now) if state.phase_since else None,
         timers={key: clock.set_back(by) for key, clock in state.timers.items()},
+        streaks={key: streak.set_back(by) for key, streak in state.streaks.items()},
         stage_clock=state.stage_clock.set_back(by) if state.stage_clock else None,
         phase_clock=state.phase_clock.set_back(by) if state.phase_clock else None,
     )
@@ -168,7 +184,11 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
 
 def rules_of(spec: SignalCanarySpec) -> str:
     """Hash of what the canary is judged on: time observed under other rules proves nothing."""
-    conditions = [condition.to_wire() for condition in spec.rollback.conditions]
+    conditions = [
+        # What is only told, or asked of a rollback alone, changes nothing that was proved.
+        {k: v for k, v in condition.to_wire().items() if k not in ("warning", "consecutive")}
+        for condition in spec.rollback.conditions
+    ]
     return canonical_hash([sorted(spec.symbols.canary), conditions, spec.metrics_source])[:8]
 
 
@@ -219,13 +239,18 @@ def _run_phase_clock(look: _Look, state: RolloutState) -> RolloutState:
 def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
     """Start, run, stop or drop the timer of each breach and of each silence."""
     timers: dict[tuple[str, str], Clock] = {}
+    streaks: dict[tuple[str, str], Streak] = {}
     for judgement in look.judgements:
         key = (judgement.condition.key, judgement.symbol)
-        timer = state.timers.get(key)
+        timer, streak = state.timers.get(key), state.streaks.get(key)
         if judgement.verdict is Verdict.BREACHED:
             timers[key] = timer.run(look.now) if timer else Clock(look.now)
+            if judgement.condition.consecutive > 1:
+                streaks[key] = tiers.count(streak, judgement)
         elif not judgement.verdict.is_judged and timer:
             timers[key] = timer.stop(look.now)
+            # What could not be judged is no breach, and no sign that there is none.
+            streaks |= {key: streak} if streak else {}
     for symbol in look.spec.symbols.canary:
         key = (SILENCE, symbol)
         timer = state.timers.get(key)
@@ -234,7 +259,7 @@ def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
             timers[key] = timer.run(look.now) if timer else Clock(look.now)
         elif silence is not Silence.NONE and timer:
             timers[key] = timer.stop(look.now)
-    return replace(state, timers=timers)
+    return replace(state, timers=timers, streaks=streaks)
 
 
 def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
@@ -244,7 +269,9 @@ def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
         timer = state.timers.get((condition.key, judgement.symbol))
         if judgement.verdict is not Verdict.BREACHED or timer is None:
             continue
-        if timer.elapsed(look.now) >= condition.for_:
+        streak = state.streaks.get((condition.key, judgement.symbol))
+        is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
+        if is_seen and timer.elapsed(look.now) >= condition.for_:
             why = explain.breach(judgement, timer.elapsed(look.now))
             return _roll_back(look, state, "ConditionBreached", why)
     if look.spec.evaluation.on_no_data is OnNoData.HOLD:
@@ -357,7 +384,7 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
     clock = clock.run(now) if look.all_judged else clock.stop(now)
     state = replace(state, stage_clock=clock)
     is_over = clock.elapsed(now) >= look.spec.stages[index].duration
-    if is_over and look.none_breached and index + 1 < len(look.spec.stages):
+    if is_over and look.may_pass and index + 1 < len(look.spec.stages):
         return _start_stage(look, state, index + 1)
     stages = look.spec.stages
     if not (is_over and look.all_ok):
@@ -483,4 +510,13 @@ def _is(revision: RevisionRef | None, other: RevisionRef | str) -> bool:
 
 
 def _without_canary(state: RolloutState) -> RolloutState:
-    return replace(state, canary=None, rules=None, stage=None, stage_clock=None, timers={})
+    return replace(
+        state,
+        canary=None,
+        rules=None,
+        stage=None,
+        stage_clock=None,
+        timers={},
+        streaks={},
+        standings={},
+    )

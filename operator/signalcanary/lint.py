@@ -13,12 +13,22 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 
-from signalcanary.api import API_VERSION, GROUP, KIND, MAX_NAME_LENGTH, SignalCanarySpec
+from signalcanary.api import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    MAX_NAME_LENGTH,
+    Condition,
+    SignalCanarySpec,
+    Tier,
+)
+from signalcanary.contract import format_duration
 from signalcanary.crd import build_spec_schema
 
 Path = tuple[str | int, ...]
@@ -59,6 +69,31 @@ class Checked:
     namespace: str
     metadata: Mapping[str, Any]
     spec: SignalCanarySpec | None
+
+
+def explain(spec: SignalCanarySpec) -> list[str]:
+    """What a policy comes to where the manifest does not show it at a glance, in lines."""
+    return [
+        line
+        for condition in spec.rollback.conditions
+        if condition.tiers or condition.consecutive > 1
+        for line in _explain(condition, spec.evaluation.interval)
+    ]
+
+
+def _explain(condition: Condition, interval: timedelta) -> Iterator[str]:
+    text = f"{condition.subject}: rolls back if "
+    text += condition.describe().removeprefix(f"{condition.subject} ")
+    if condition.consecutive > 1:
+        soonest = max(condition.for_, (condition.consecutive - 1) * interval)
+        text += f", {format_duration(soonest)} after the first at the earliest (a look every "
+        text += f"{format_duration(interval)})"
+    yield text
+    if condition.critical is not None:
+        limit = condition.limit(Tier.CRITICAL)
+        yield f"{condition.subject}: no stage is passed and nothing promoted while {limit}"
+    if condition.warning is not None:
+        yield f"{condition.subject}: told while {condition.limit(Tier.WARNING)}"
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,12 @@ from signalcanary.revisions import Revision, refer_to
 from signalcanary.rollout import (
     GUARDED,
     Decision,
+    Notice,
     Observations,
     RolloutState,
     TrackSeen,
+    Transition,
+    notices,
     plan,
 )
 from signalcanary.store import Kind, Live, Store
@@ -99,7 +102,7 @@ class Reconciler:
         self._settings = settings
         self._metrics = metrics
         self._listener = listener
-        self._posted: dict[str, set[tuple[datetime, str, str]]] = {}
+        self._posted: dict[str, set[Transition | Notice]] = {}
         self._warned: dict[str, dict[tuple[int, str, str], datetime]] = {}
         self._refusals: dict[str, str] = {}
 
@@ -332,24 +335,24 @@ class Reconciler:
 
     async def _post_events(self, item: Live, state: RolloutState, now: datetime) -> None:
         """Post what happened; last, because telling must never hold up doing."""
-        recent = [t for t in state.history if now - t.time <= EVENT_LIFETIME]
-        fresh = {(t.time, t.phase.value, t.message): t for t in recent}
+        told: tuple[Transition | Notice, ...] = (*reversed(state.history), *notices(state))
+        fresh = [what for what in told if now - what.time <= EVENT_LIFETIME]
         uid = item["metadata"]["uid"]
-        posted = self._posted[uid] = self._posted.get(uid, set()) & fresh.keys()
-        for mark, transition in reversed(fresh.items()):
-            if mark in posted:
+        posted = self._posted[uid] = self._posted.get(uid, set()).intersection(fresh)
+        for what in fresh:
+            if what in posted:
                 continue
             try:
-                await self._cluster.emit(item, transition)
+                await self._cluster.emit(item, what)
             except Refused as error:
-                # It would be refused again; that it happened is in the history of the status.
+                # It would be refused again; that it happened is in status.
                 self._metrics.errors.labels(type(error).__name__).inc()
-                logger.error("Event %s refused: %s", transition.reason, error)
+                logger.error("Event %s refused: %s", what.reason, error)
             except ClusterError as error:
                 self._metrics.errors.labels(type(error).__name__).inc()
-                logger.warning("Event %s not posted, tried again: %s", transition.reason, error)
+                logger.warning("Event %s not posted, tried again: %s", what.reason, error)
                 return
-            posted.add(mark)
+            posted.add(what)
 
     async def warn(self, item: Live, problem: Problem, now: datetime) -> None:
         """Tell the object's user what keeps it from being carried out, once a generation and

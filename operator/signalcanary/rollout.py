@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from signalcanary.api import Tier
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement, MetricsSeen
 from signalcanary.revisions import RevisionRef
+from signalcanary.tiers import Standing, Streak
 
 SILENCE = "silence"
 """Key of the timer that runs while a symbol sends no fresh data."""
@@ -104,7 +106,35 @@ class RolloutState:
     """How long the phase, or its stage, has gone on while the metrics source could be read; in
     the phases that must end by a deadline."""
     timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
+    streaks: Mapping[tuple[str, str], Streak] = field(default_factory=dict)
+    """Of the breaches whose condition asks for several evaluations in a row; each has a timer."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """Where the conditions with tiers stand, by their keys; decides nothing."""
     history: tuple[Transition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that happened within a phase and is worth an Event."""
+
+    time: datetime
+    reason: str
+    message: str
+    is_warning: bool
+
+
+def notices(state: RolloutState) -> tuple[Notice, ...]:
+    """What the state holds that is worth an Event. It follows from the state alone, as the
+    workloads do, so that a crash before the Event was posted loses nothing."""
+    return tuple(
+        Notice(
+            standing.since,
+            f"Tier{standing.tier}",
+            standing.message,
+            is_warning=standing.tier is not Tier.NORMAL,
+        )
+        for standing in state.standings.values()
+    )
 
 
 # --------------------------------------------------------------------------- what is seen
@@ -166,6 +196,7 @@ class Decision:
     judgements: tuple[Judgement, ...]
     transitions: tuple[Transition, ...]
     timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
 
 
 # --------------------------------------------------------------------------- what should run

@@ -114,6 +114,12 @@ class RolloutMetrics(Collector):
             "How long the breach has held, without the time in which nothing was seen.",
             CONDITION,
         )
+        tier = gauge(
+            "condition_tier",
+            "How far beyond the thresholds of a condition with warning or critical the value is: 0 "
+            "normal, 1 warning, 2 critical, 3 rollback.",
+            CONDITION,
+        )
         for whose, shown in list(self._shown.values()):
             phase.add_metric((*whose, *shown.phase), 1)
             if shown.stage is not None:
@@ -125,6 +131,8 @@ class RolloutMetrics(Collector):
                 verdict.add_metric((*labels, judgement.verdict.value), 1)
                 threshold.add_metric(labels, judgement.condition.threshold)
                 breach.add_metric(labels, breached_for)
+                if judgement.condition.tiers and judgement.verdict.is_judged:
+                    tier.add_metric(labels, judgement.tier.level)
                 if judgement.value is not None:
                     value.add_metric(labels, judgement.value)
                 if judgement.bound is not None:
@@ -132,4 +140,4 @@ class RolloutMetrics(Collector):
                     for side, end in ends:
                         if math.isfinite(end):
                             bound.add_metric((*labels, side), end)
-        return [phase, stage, revision, verdict, value, threshold, bound, breach]
+        return [phase, stage, revision, verdict, value, threshold, bound, breach, tier]

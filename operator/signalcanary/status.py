@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from signalcanary import explain
-from signalcanary.api import OnNoData, SignalCanarySpec
+from signalcanary.api import OnNoData, SignalCanarySpec, Tier
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
     Bound,
@@ -39,6 +39,7 @@ from signalcanary.rollout import (
     RolloutState,
     Transition,
 )
+from signalcanary.tiers import Standing, Streak
 
 MAX_SYMBOLS_SHOWN = 32
 MAX_BREACHES_TOLD = 5
@@ -95,8 +96,10 @@ def render(
         "workloads": [_workload(w) for w in workloads],
         "timers": [
             {"key": key, "symbol": symbol, "clock": _clock(clock)}
+            | _streak(state.streaks.get((key, symbol)))
             for (key, symbol), clock in sorted(state.timers.items())
         ],
+        "tiers": [_standing(key, standing) for key, standing in sorted(state.standings.items())],
         "history": [
             {
                 "time": _time(t.time),
@@ -122,6 +125,22 @@ def _clock(clock: Clock) -> dict[str, Any]:
         startedAt=_time(clock.started_at),
         blindSeconds=clock.blind.total_seconds() or None,
         blindSince=_time(clock.blind_since) if clock.blind_since else None,
+    )
+
+
+def _streak(streak: Streak | None) -> dict[str, Any]:
+    if streak is None:
+        return {}
+    return {"evaluations": streak.evaluations, "lastEvaluation": _time(streak.last)}
+
+
+def _standing(key: str, standing: Standing) -> dict[str, Any]:
+    return _present(
+        condition=key,
+        tier=standing.tier.value,
+        since=_time(standing.since),
+        easingSince=_time(standing.easing_since) if standing.easing_since else None,
+        message=standing.message,
     )
 
 
@@ -169,6 +188,9 @@ def _warmup(spec: SignalCanarySpec, state: RolloutState, seen: MetricsSeen) -> s
 
 def _health(judgements: tuple[Judgement, ...]) -> str | None:
     verdict = worst([j.verdict for j in judgements])
+    tier = max((j.tier for j in judgements), key=lambda t: t.level, default=Tier.NORMAL)
+    if verdict in (Verdict.OK, Verdict.UNPROVEN) and tier is not Tier.NORMAL:
+        return tier.value
     return verdict.value if verdict else None
 
 
@@ -219,6 +241,7 @@ def _judgement(
         condition=condition.describe(),
         key=condition.key,
         verdict=judgement.verdict.value,
+        tier=judgement.tier.value if condition.tiers else None,
         reason=judgement.reason,
         value=judgement.value,
         threshold=condition.threshold,
@@ -309,9 +332,13 @@ def _summarise(judgement: Judgement, state: RolloutState, now: datetime) -> str:
         f"{judgement.symbol}: {condition.metric} {value}, rolls back if{surely} "
         f"{condition.describe().removeprefix(condition.metric + ' ')}: {judgement.verdict}"
     )
+    if judgement.tier in condition.tiers:
+        line += f", {judgement.tier.value.lower()} ({condition.limit(judgement.tier)})"
     timer = state.timers.get((condition.key, judgement.symbol))
     if timer:
         line += f" for {_seconds(timer.elapsed(now))}"
+    if streak := state.streaks.get((condition.key, judgement.symbol)):
+        line += f", evaluation {streak.evaluations} of {condition.consecutive}"
     if judgement.samples is not None:
         line += f", {judgement.samples} samples"
     return line if judgement.verdict.is_judged else f"{line} ({judgement.message})"
@@ -368,6 +395,9 @@ def _message(
     unknown = [j for j in judgements if not j.verdict.is_judged]
     if unknown and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         return f"holding: {unknown[0].message}" + (f" ({problem})" if problem else "")
+    critical = [j for j in judgements if j.is_critical]
+    if critical and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
+        return f"holding: {critical[0].message}: no stage is passed and nothing promoted"
     unproven = [j for j in judgements if j.verdict is Verdict.UNPROVEN]
     if unproven and _is_due(spec, state, now):
         return f"waiting for evidence before the promotion: {unproven[0].message}"
@@ -411,7 +441,7 @@ def describe_next(
             problem = seen.track(Track.STABLE, state.canary).problem
             text = (
                 f"{state.canary.version} becomes stable once its pods on the full set are ready "
-                "and every condition is Ok"
+                f"and {_all_good(spec)}"
             ) + _otherwise(spec, state, now)
             return text + (f"; now: {problem}" if problem else "")
     index = stage_index(spec, state)
@@ -422,11 +452,19 @@ def describe_next(
         f"stage {spec.stages[index + 1].name}" if index + 1 < len(spec.stages) else "the promotion"
     )
     if left <= timedelta(0):
-        return f"{then} as soon as every condition is Ok" + _otherwise(spec, state, now)
+        return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, now)
     if state.stage_clock.blind_since is not None:
         text = f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
         return text + _otherwise(spec, state, now)
-    return f"{then} in {_seconds(left)}, at about {_clock_time(now + left)}, if all stays Ok"
+    when = f"in {_seconds(left)}, at about {_clock_time(now + left)}"
+    if any(j.is_critical for j in judgements):
+        return f"{then} {when} at the earliest, once nothing is critical"
+    return f"{then} {when}, if all stays Ok"
+
+
+def _all_good(spec: SignalCanarySpec) -> str:
+    has_critical = any(Tier.CRITICAL in c.tiers for c in spec.rollback.conditions)
+    return "every condition is Ok" + (", and none critical" if has_critical else "")
 
 
 def _otherwise(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
@@ -461,7 +499,13 @@ def _next_rollback(
 ) -> str | None:
     """The rollback that comes first if nothing changes."""
     due = [
-        (judgement.condition.for_ - timer.elapsed(now), f"{judgement.condition.bound()} ends")
+        (
+            max(
+                judgement.condition.for_ - timer.elapsed(now),
+                _evaluations_left(judgement, state) * spec.evaluation.interval,
+            ),
+            f"{judgement.condition.bound()} ends",
+        )
         for judgement in judgements
         if judgement.verdict is Verdict.BREACHED
         and (timer := state.timers.get((judgement.condition.key, judgement.symbol)))
@@ -484,6 +528,12 @@ def _next_rollback(
     left, why = min(due)
     left = max(left, timedelta(0))
     return f"rolls back in {_seconds(left)}, at about {_clock_time(now + left)}, unless {why}"
+
+
+def _evaluations_left(judgement: Judgement, state: RolloutState) -> int:
+    """How many more must show the breach; one a look at best."""
+    streak = state.streaks.get((judgement.condition.key, judgement.symbol))
+    return judgement.condition.consecutive - streak.evaluations if streak else 0
 
 
 def _clock_time(at: datetime) -> str:
@@ -577,6 +627,22 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
         timers={
             (timer["key"], timer["symbol"]): _parse_clock(timer["clock"])
             for timer in status.get("timers", ())
+        },
+        streaks={
+            (timer["key"], timer["symbol"]): Streak(
+                timer["evaluations"], _instant(timer["lastEvaluation"])
+            )
+            for timer in status.get("timers", ())
+            if "evaluations" in timer
+        },
+        standings={
+            tier["condition"]: Standing(
+                tier=Tier(tier["tier"]),
+                since=_instant(tier["since"]),
+                message=tier["message"],
+                easing_since=_instant(tier["easingSince"]) if "easingSince" in tier else None,
+            )
+            for tier in status.get("tiers", ())
         },
         history=tuple(
             Transition(

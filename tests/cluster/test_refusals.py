@@ -85,6 +85,17 @@ BAD = {
         set_at(CONDITION, {"metric": "slice_auc_active_period", "above": 0.8, "of": "difference"}),
         "a lower AUC than stable's is worse: write below",
     ),
+    "a warning beyond the bound": (
+        set_at(CONDITION, {"metric": "platt_ece", "above": 0.1, "warning": 0.2}),
+        "with above, write warning ≤ critical ≤ above",
+    ),
+    "a critical value milder than the warning": (
+        set_at(
+            CONDITION,
+            {"metric": "slice_auc_ny_session", "below": 0.5, "warning": 0.52, "critical": 0.55},
+        ),
+        "with below, write warning ≥ critical ≥ below",
+    ),
     "an error rate of one half": (
         set_at("rollback.errorRate", 0.5),
         "spec.rollback.errorRate",

@@ -37,6 +37,7 @@ HEALTHY = {
     "platt_ece": 0.05,
     "merge_time_diff_ms_p99": 400.0,
     "slice_auc_active_period": 0.61,
+    "cvd_z_tail_p2": 4.0,
 }
 QUICK = {"name": "quick", "duration": "0s"}
 

@@ -4,7 +4,7 @@ Breadth first from a new object. What the world may do at a look is a product: w
 says of each condition and of itself, whether the source answers, whether the pods are as wanted,
 whether the spec was edited and how, how long ago the last look was. Every state meets a list of
 plain inputs and a seeded sample of the product; with SIGNALCANARY_MACHINE_SAMPLE as many as it
-says of the 31,128 (`make machine`).
+says of the 86,424 (`make machine`), and with samples that are read twice.
 
 Time is kept relative: `NOW` stands still and what a state remembers is moved into the past, so
 that two states that differ only in when they are reached are one, and there are few of them.
@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pytest
 
-from signalcanary.api import SignalCanarySpec
+from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.contract import Track
 from signalcanary.evaluate import (
     Bound,
@@ -51,6 +51,7 @@ from signalcanary.rollout import (
     plan,
 )
 from signalcanary.status import parse, render
+from signalcanary.tiers import Streak
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SECOND, ZERO = timedelta(seconds=1), timedelta(0)
@@ -71,7 +72,14 @@ SPEC = SignalCanarySpec.model_validate(
         },
         "rollback": {
             "conditions": [
-                {"metric": LITERAL, "above": 0.1, "for": "300s", "mode": "literal"},
+                {
+                    "metric": LITERAL,
+                    "critical": 0.08,
+                    "above": 0.1,
+                    "for": "300s",
+                    "consecutive": 2,
+                    "mode": "literal",
+                },
                 {"metric": PROVEN, "below": 0.55},
             ]
         },
@@ -98,7 +106,11 @@ NEW = RevisionRef("e" * 8, "new", "e" * 16, 1)
 
 # --------------------------------------------------------------------------- what may happen
 
-OF_LITERAL = {"ok": (0.05,), "breached": (0.3,), "unknown": ()}
+OF_LITERAL = {"ok": (0.05,), "critical": (0.09,), "breached": (0.3,), "unknown": ()}
+IS_THOROUGH = SAMPLE > 4
+if IS_THOROUGH:
+    # What a look before may have read already: twice as many states.
+    OF_LITERAL |= {"breached of late": (0.3,)}
 OF_PROVEN = {
     "ok": Bound(0.0005, 0.56, 0.62, 0.56, 0.62),
     "unproven": Bound(0.0005, 0.5, 0.62, 0.5, 0.62),
@@ -124,8 +136,10 @@ class Input:
 
 def plain_inputs() -> Iterator[Input]:
     """All that one symbol alone can do, and the rest one at a time."""
-    for verdicts in product(OF_LITERAL, OF_PROVEN):
+    for verdicts in product(("ok", "breached", "unknown"), OF_PROVEN):
         yield Input(((*verdicts, "fresh"), HEALTHY))
+    for literal in OF_LITERAL:
+        yield Input(((literal, "ok", "fresh"), HEALTHY))
     for beat in OF_BEATS[1:]:
         yield Input((("ok", "ok", beat), HEALTHY))
         yield Input((("unknown", "unknown", beat), HEALTHY))
@@ -153,7 +167,8 @@ def metrics_of(choice: Any) -> MetricsSeen:
     measurements, beats, control = {}, {}, {}
     for symbol, (literal, proven, beat) in zip(SPEC.symbols.canary, choice, strict=True):
         bound = OF_PROVEN[proven]
-        measurements[LITERAL, symbol] = Measurement(OF_LITERAL[literal], 5000, NOW)
+        at = NOW - LOOK if literal == "breached of late" else NOW
+        measurements[LITERAL, symbol] = Measurement(OF_LITERAL[literal], 5000, at)
         measurements[PROVEN, symbol] = (
             Measurement((0.58,), 5000, NOW, (bound,)) if bound else Measurement((), 0, NOW)
         )
@@ -189,7 +204,8 @@ class Node:
     def key(self) -> Any:
         s = self.state
         timers = tuple(sorted((k, shape(c)) for k, c in s.timers.items()))
-        clocks = (timers, shape(s.stage_clock), shape(s.phase_clock))
+        streaks = tuple(sorted((k, s.evaluations, NOW - s.last) for k, s in s.streaks.items()))
+        clocks = (timers, streaks, shape(s.stage_clock), shape(s.phase_clock))
         who = (s.canary, s.stable, s.rejected, self.target)
         return (s.phase, s.reason, s.observed_generation, who, s.rules, s.stage, clocks)
 
@@ -216,6 +232,7 @@ def after_a_while(state: RolloutState, step: timedelta) -> RolloutState:
         phase_since=state.phase_since - step if state.phase_since else None,
         history=tuple(replace(t, time=t.time - step) for t in state.history),
         timers={key: passed(clock, step) for key, clock in state.timers.items()},
+        streaks={key: streak.set_back(step) for key, streak in state.streaks.items()},
         stage_clock=passed(state.stage_clock, step),
         phase_clock=passed(state.phase_clock, step),
     )
@@ -238,10 +255,20 @@ def edited(node: Node, edit: str) -> Node:
     return Node(replace(state, observed_generation=0), target)
 
 
+SYMBOLS = SPEC.symbols.canary
 LONGEST = {
-    **{(c.key, s): c.for_ for c in SPEC.rollback.conditions for s in SPEC.symbols.canary},
-    **{(SILENCE, s): SPEC.evaluation.no_data_after for s in SPEC.symbols.canary},
+    **{(c.key, s): c.for_ for c in SPEC.rollback.conditions for s in SYMBOLS},
+    **{(SILENCE, s): SPEC.evaluation.no_data_after for s in SYMBOLS},
 }
+
+
+CONSECUTIVE = {(c.key, s): c.consecutive for c in SPEC.rollback.conditions for s in SYMBOLS}
+
+
+def recent(streak: Streak) -> Streak:
+    """What matters of a streak: whether the next look can read its newest sample once more."""
+    is_enough = streak.evaluations >= 2 or not IS_THOROUGH
+    return replace(streak, last=NOW - LOOK if is_enough else max(streak.last, NOW - LOOK))
 
 
 def normal(state: RolloutState, target: RevisionRef) -> Node:
@@ -275,8 +302,17 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     # Which of the two symbols it is does not matter: the one with more running comes first.
     first, second = SPEC.symbols.canary
     swap = {first: second, second: first}
+    streaks = {key: recent(streak) for key, streak in state.streaks.items()}
     swapped = {(key, swap[symbol]): clock for (key, symbol), clock in timers.items()}
-    timers = max(timers, swapped, key=lambda t: sorted((s, k, shape(c)) for (k, s), c in t.items()))
+    swapped_streaks = {(key, swap[symbol]): streak for (key, symbol), streak in streaks.items()}
+    timers, streaks = max(
+        (timers, streaks),
+        (swapped, swapped_streaks),
+        key=lambda both: (
+            sorted((s, k, shape(c)) for (k, s), c in both[0].items()),
+            sorted((s, streak.evaluations, streak.last) for (_, s), streak in both[1].items()),
+        ),
+    )
     return Node(
         replace(
             state,
@@ -284,6 +320,8 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             stable=role_of(state.stable),
             rejected=role_of(state.rejected),
             timers=timers,
+            streaks=streaks,
+            standings={},  # they decide nothing, or the laws on clocks would not hold
             stage_clock=clock,
             phase_clock=phase_clock,
             phase_since=history[0].time,
@@ -348,6 +386,21 @@ def expected(before: Clock | None, sight: Sight, step: timedelta) -> tuple[timed
     return None if sight == "clear" else (so_far, sight == "hit")
 
 
+def expected_streak(
+    key: tuple[str, str], before: Streak | None, sight: Sight, at: datetime | None
+) -> Streak | None:
+    """One more for each newer sample that shows the breach, up to what is asked for."""
+    if CONSECUTIVE.get(key, 1) == 1 or sight == "clear":
+        return None
+    if sight == "blind":
+        return before
+    assert at is not None
+    if before is None:
+        return Streak(1, at)
+    is_new = at > before.last and before.evaluations < CONSECUTIVE[key]
+    return Streak(before.evaluations + 1, at) if is_new else before
+
+
 def check(before: RolloutState, look: Input, seen: Observations, decision: Decision) -> None:
     after, transitions = decision.state, decision.transitions
     verdicts = {j.verdict for j in decision.judgements}
@@ -365,8 +418,10 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         assert after == before
 
     # Promotion: with every condition Ok at this look, every stage before it observed in full.
+    is_critical = any(j.tier is Tier.CRITICAL for j in decision.judgements)
     if {"StagesPassed", "Promoted"} & set(reasons):
         assert verdicts == {Verdict.OK}
+        assert not is_critical
     if "Promoted" in reasons:
         assert seen.track(Track.STABLE, before.canary).is_ready
         assert after.stable == before.canary
@@ -384,6 +439,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
             assert passed_all == (before.stage == names[-1])
             assert passed_all or after.stage == names[names.index(before.stage) + 1]
             assert Verdict.BREACHED not in verdicts
+            assert not is_critical
     else:
         assert "StagesPassed" not in reasons or before.stage in names
 
@@ -430,11 +486,16 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
         (SILENCE, s): silence_sight(s, seen.metrics) for s in SPEC.symbols.canary
     }
     sights |= {(j.condition.key, j.symbol): sight_of(j) for j in decision.judgements}
+    stamps = {(j.condition.key, j.symbol): j.evaluated_at for j in decision.judgements}
     due = []
     for key, sight in sights.items():
         time = expected(before.timers.get(key), sight, look.step)
-        if time is not None and sight == "hit" and time[0] >= LONGEST[key]:
+        streak = expected_streak(key, before.streaks.get(key), sight, stamps.get(key))
+        is_seen = CONSECUTIVE.get(key, 1) <= (streak.evaluations if streak else 1)
+        if time is not None and sight == "hit" and time[0] >= LONGEST[key] and is_seen:
             due.append(key)
+        if after.phase in GUARDED:
+            assert after.streaks.get(key) == streak
         if after.phase in GUARDED:
             clock = after.timers.get(key)
             assert (clock and (clock.elapsed(NOW), clock.blind_since is None)) == time, key
@@ -562,6 +623,7 @@ def test_a_clock_that_is_set_back_does_nothing_and_loses_nothing(
                 after,
                 phase_since=before.phase_since,
                 timers=before.timers,
+                streaks=before.streaks,
                 stage_clock=before.stage_clock,
                 phase_clock=before.phase_clock,
             )

@@ -11,7 +11,7 @@ guard.
 
 from __future__ import annotations
 
-from signalcanary.api.conditions import Condition, Mode, Of, Rollback, seed_conditions
+from signalcanary.api.conditions import Condition, Mode, Of, Rollback, Tier, seed_conditions
 from signalcanary.api.names import (
     API_VERSION,
     DEFAULT_SOURCE,
@@ -56,6 +56,7 @@ __all__ = [
     "Stage",
     "Storage",
     "Symbols",
+    "Tier",
     "Workloads",
     "seed_conditions",
 ]

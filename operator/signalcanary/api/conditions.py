@@ -43,6 +43,24 @@ class Mode(StrEnum):
     LITERAL = "literal"
 
 
+class Tier(StrEnum):
+    """How far beyond a condition's thresholds a value is; ordered, the last is the worst (seed
+    001's three alarm levels)."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+    """Told, and nothing else."""
+    CRITICAL = "Critical"
+    """Told, and no stage is passed and nothing promoted meanwhile; never a reason to roll back."""
+    ROLLBACK = "Rollback"
+    """The condition is breached."""
+
+    @property
+    def level(self) -> int:
+        """Its place in the order: 0 to 3."""
+        return list(Tier).index(self)
+
+
 class Of(StrEnum):
     """What a condition bounds."""
 
@@ -62,6 +80,12 @@ _WORSE_WHEN_HIGH: Final = "a higher value than stable's is worse: write above, f
 _METRIC_OR_QUERY: Final = "write either metric, or name and query"
 _QUERY_IS_LITERAL: Final = "a query is judged literally: take of out, and compare in the query"
 _QUERY_HAS_NO_SAMPLES: Final = "there are no samples beside a query's value: take minSamples out"
+_TIERS_IN_ORDER: Final = {
+    "above": "with above, write warning ≤ critical ≤ above, for example warning: 5, critical: 8, "
+    "above: 10",
+    "below": "with below, write warning ≥ critical ≥ below, for example warning: 0.58, "
+    "critical: 0.56, below: 0.55",
+}
 _METRIC_NAME: Final = r"^[a-z][a-z0-9_]*$"
 _METRIC_NAME_HELP: Final = (
     "write a name of lower-case letters, digits and '_' that no metric of ours has, "
@@ -110,6 +134,16 @@ class Condition(Model):
                     "!has(self.metric) || self.of == 'value' || has(self.below) || "
                     "!self.metric.startsWith('slice_auc_')",
                     _WORSE_WHEN_LOW,
+                ),
+                *(
+                    rule(
+                        f"!has(self.{side}) || ("
+                        f"(!has(self.critical) || self.critical {within} self.{side}) && "
+                        f"(!has(self.warning) || self.warning {within} "
+                        f"(has(self.critical) ? self.critical : self.{side})))",
+                        _TIERS_IN_ORDER[side],
+                    )
+                    for side, within in (("above", "<="), ("below", ">="))
                 ),
             ]
         }
@@ -183,11 +217,36 @@ class Condition(Model):
         le=1e12,
         description="Breached while the value is less than this. Unit: the metric's own.",
     )
+    warning: float | None = Field(
+        default=None,
+        ge=-1e12,
+        le=1e12,
+        description="A threshold on the same side, within critical and the bound itself. While "
+        "the value is beyond it, status, one Event and the operator's metrics say so; nothing is "
+        "held up. It goes by the value, whatever the mode. Unit: the metric's own.",
+    )
+    critical: float | None = Field(
+        default=None,
+        ge=-1e12,
+        le=1e12,
+        description="The same, between warning and the bound; and no stage is passed and nothing "
+        "promoted while the value is beyond it. It never rolls back by itself. Unit: the metric's "
+        "own.",
+    )
     for_: Duration = Field(
         default=timedelta(0),
         alias="for",
         description="How long the breach must hold before the rollback. Time in which the metric "
         "could not be judged does not count. Unit: wall clock.",
+    )
+    consecutive: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="At how many evaluations in a row the breach must be seen before the "
+        "rollback, beside for. Evaluations count, not looks: a sample that is read twice counts "
+        "once. One that could not be judged neither adds nor resets; one within the bound resets. "
+        "Unit: evaluations.",
     )
     mode: Mode = Field(
         default=Mode.GUARDED,
@@ -211,6 +270,7 @@ class Condition(Model):
             (self.query is None) == (self.metric_ is None)
         ):
             raise ValueError(_METRIC_OR_QUERY)
+        self._check_tiers()
         if self.query is not None:
             self._check_query(self.query)
             return self
@@ -233,6 +293,13 @@ class Condition(Model):
         elif self.below is not None and not self.metric.endswith("_samples"):
             raise ValueError(f"{self.metric}: {_BAD_WHEN_HIGH}")
         return self
+
+    def _check_tiers(self) -> None:
+        for side, sign in (("above", 1.0), ("below", -1.0)):
+            bound = self.above if side == "above" else self.below
+            given = [t * sign for t in (self.warning, self.critical, bound) if t is not None]
+            if bound is not None and given != sorted(given):
+                raise ValueError(f"{self.metric}: {_TIERS_IN_ORDER[side]}")
 
     def _check_query(self, query: str) -> None:
         if self.name in METRICS_BY_NAME:
@@ -274,18 +341,46 @@ class Condition(Model):
         """What names this condition in status, for example ``platt_ece>0.1``."""
         return f"{self.metric}{_SUBJECTS[self.of]}{self.sign}{shown(self.threshold)}"
 
-    def is_beyond(self, value: float) -> bool:
-        return value > self.threshold if self.sign == ">" else value < self.threshold
+    def is_beyond(self, value: float, threshold: float | None = None) -> bool:
+        """Whether a value is beyond the bound, or beyond another threshold on its side."""
+        limit = self.threshold if threshold is None else threshold
+        return value > limit if self.sign == ">" else value < limit
+
+    @property
+    def tiers(self) -> dict[Tier, float]:
+        """The thresholds short of the bound, the mildest first."""
+        given = {Tier.WARNING: self.warning, Tier.CRITICAL: self.critical}
+        return {tier: limit for tier, limit in given.items() if limit is not None}
+
+    def tier_of(self, value: float) -> Tier:
+        """The worst tier short of the bound that a value is beyond."""
+        return max(
+            (tier for tier, limit in self.tiers.items() if self.is_beyond(value, limit)),
+            key=lambda tier: tier.level,
+            default=Tier.NORMAL,
+        )
 
     def describe(self) -> str:
         """The condition in words, for example ``platt_ece > 0.1 for 2m``."""
-        return self.bound() + (f" for {format_duration(self.for_)}" if self.for_ else "")
+        text = self.bound() + (f" for {format_duration(self.for_)}" if self.for_ else "")
+        if self.consecutive > 1:
+            text += f"{' and' if self.for_ else ''} at {self.consecutive} evaluations in a row"
+        return text
 
     def bound(self) -> str:
         """The bound in words, for example ``platt_ece > 0.1``."""
+        return f"{self.subject} {self.limit(Tier.ROLLBACK)}"
+
+    def limit(self, tier: Tier) -> str:
+        """What a tier's threshold asks, for example ``> 8 %``.
+
+        Raises:
+            KeyError: the condition has no such tier.
+        """
         metric = METRICS_BY_NAME.get(self.metric)
         suffix = _SUFFIXES.get(metric.unit, "") if metric is not None else ""
-        return f"{self.subject} {self.sign} {shown(self.threshold)}{suffix}"
+        limit = self.threshold if tier is Tier.ROLLBACK else self.tiers[tier]
+        return f"{self.sign} {shown(limit)}{suffix}"
 
     @property
     def subject(self) -> str:

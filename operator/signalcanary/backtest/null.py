@@ -215,6 +215,8 @@ def _comparisons(condition: Condition, path: Path) -> list[npt.NDArray[np.bool_]
         value > threshold,
         value < threshold,
         path.samples[condition.metric] >= condition.min_samples,
+        *(value > limit for limit in condition.tiers.values()),
+        *(value < limit for limit in condition.tiers.values()),
     ]
     bounds = path.bounds.get(condition.metric)
     if bounds is not None:
@@ -243,6 +245,9 @@ def _next_look(
         due.append(clock.started_at + clock.blind + duration)
     if spec.evaluation.on_deadline is OnDeadline.ROLLBACK:
         due.append(clock.started_at + duration + spec.evaluation.deadline)
+    consecutive = {c.key: c.consecutive for c in spec.rollback.conditions}
+    if any(streak.evaluations < consecutive[key] for (key, _), streak in state.streaks.items()):
+        return place + 1
     longest = max(c.for_ for c in spec.rollback.conditions)
     for (key, _), timer in state.timers.items():
         of_key = next((c.for_ for c in spec.rollback.conditions if c.key == key), longest)

@@ -158,7 +158,7 @@ def _draw_condition(ax: Axes, replay: Replay, condition: Condition, symbol: str)
     x = [_x(p.time) for p in points]
     value = [math.nan if p.value is None else p.value for p in points]
     ax.plot(x, value, color=_BLUE, lw=1.1, marker="o" if len(x) < 40 else None, ms=3)
-    ends = [condition.threshold, *(v for v in value if math.isfinite(v))]
+    ends = [condition.threshold, *condition.tiers.values(), *(v for v in value if math.isfinite(v))]
     if any(p.upper is not None for p in points):
         ends += _draw_evidence(ax, x, points, condition)
     low, high = _limits(ends, condition)
@@ -175,6 +175,17 @@ def _draw_condition(ax: Axes, replay: Replay, condition: Condition, symbol: str)
     text = f"{symbol}   {condition.subject} ({unit})   rolls back if the {judged} is"
     text += f" {'above' if is_above else 'below'} {shown(condition.threshold)}"
     text += f" for {format_duration(condition.for_)}" if condition.for_ else ""
+    text += f", {condition.consecutive} in a row" if condition.consecutive > 1 else ""
+    for tier, limit in condition.tiers.items():
+        ax.axhline(limit, color=_ORANGE, lw=0.9, ls=(0, (1, 3)))
+        ax.annotate(
+            f" {tier.value.lower()}",
+            (1, limit),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=_ORANGE,
+            fontsize=7,
+        )
     ax.set_title(text, loc="left", fontsize=9)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from signalcanary.api import SignalCanarySpec
+from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement, MetricsSeen, Verdict
 from signalcanary.lifecycle import decide
@@ -77,6 +77,8 @@ class Kind(StrEnum):
     """It no longer is."""
     HOLD = "hold"
     """A condition that was judged cannot be judged any more: clocks stand still."""
+    NOTICE = "notice"
+    """What the operator would have posted an Event of within a phase, such as a tier."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Point:
     time: datetime
     value: float | None
     verdict: Verdict
+    tier: Tier = Tier.NORMAL
     lower: float | None = None
     upper: float | None = None
     """The bounds that a rollback is decided by."""
@@ -200,7 +203,11 @@ def replay(
         assert previous is not None
         decision, seen = rollout.look(metrics, now, previous)
         # A status takes longer to write than a decision to take: only where something is new.
-        if decision.transitions or _verdicts(decision.judgements) != _verdicts(before):
+        if (
+            decision.transitions
+            or decision.notices
+            or _verdicts(decision.judgements) != _verdicts(before)
+        ):
             status = render(spec, decision, seen, (), status, now)
             _tell(story, before, decision, status, now)
         _measure(story, decision, now, now - previous)
@@ -243,6 +250,8 @@ def _tell(
             continue
         at = Entry(now, kind, phase, j.reason, j.message, text, j.symbol, j.condition.key)
         story.story.append(at)
+    for n in decision.notices:
+        story.story.append(Entry(now, Kind.NOTICE, phase, n.reason, n.message))
     last = decision.transitions[-1] if decision.transitions else None
     for t in decision.transitions:
         text = announced if t is last else ""
@@ -257,4 +266,4 @@ def _measure(story: Replay, decision: Decision, now: datetime, since: timedelta)
             story.breached[key] = story.breached.get(key, timedelta(0)) + since
         b = j.bound
         ends = (b.lower, b.upper, b.whole_lower, b.whole_upper) if b else (None,) * 4
-        curve.append(Point(now, j.value, j.verdict, *ends))
+        curve.append(Point(now, j.value, j.verdict, j.tier, *ends))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from signalcanary.api import Tier
 from signalcanary.backtest.replay import Entry, Kind, Outcome, Point, Replay
 from signalcanary.contract import METRICS_BY_NAME, format_duration
 from signalcanary.evaluate import Verdict
@@ -63,7 +64,12 @@ def _skipped(count: int) -> str:
     return f"{'':21}… {count} more breaches, recoveries and holds (all of them: -o json)"
 
 
-_WORDS: Final = {Kind.BREACH: "breached", Kind.RECOVERY: "recovered", Kind.HOLD: "holding"}
+_WORDS: Final = {
+    Kind.BREACH: "breached",
+    Kind.RECOVERY: "recovered",
+    Kind.HOLD: "holding",
+    Kind.NOTICE: "told",
+}
 
 
 def _entry(replay: Replay, entry: Entry) -> list[str]:
@@ -103,7 +109,10 @@ def _course(replay: Replay, key: tuple[str, str], points: list[Point]) -> str:
         )
     counts = {v: sum(p.verdict is v for p in points) for v in Verdict}
     shares = ", ".join(f"{v} {n / len(points):.0%}" for v, n in counts.items() if n)
-    return f"{text}; looks: {shares}"
+    text += f"; looks: {shares}"
+    tiers = {t: sum(p.tier is t for p in points) for t in (Tier.WARNING, Tier.CRITICAL)}
+    beyond = [f"{tier} {looks / len(points):.0%}" for tier, looks in tiers.items() if looks]
+    return text + (f"; beyond {', '.join(beyond)}" if beyond else "")
 
 
 def _shown(at: datetime) -> str:
@@ -180,9 +189,13 @@ def _condition_json(replay: Replay, key: tuple[str, str], points: list[Point]) -
         "unit": METRICS_BY_NAME[condition.metric].unit.value,
         "threshold": condition.threshold,
         "forSeconds": condition.for_.total_seconds(),
+        "consecutive": condition.consecutive,
+        "warning": condition.warning,
+        "critical": condition.critical,
         "mode": condition.mode.value,
         "breachedSeconds": replay.breached.get(key, timedelta(0)).total_seconds(),
         "looks": {v.value: sum(p.verdict is v for p in points) for v in Verdict},
+        "looksByTier": {t.value: sum(p.tier is t for p in points) for t in Tier},
         "least": min(values, default=None),
         "greatest": max(values, default=None),
         "last": points[-1].value,

@@ -235,6 +235,8 @@ class LocalRollout:
         self._keep()
         for transition in decision.transitions:
             self._record(transition.is_warning, transition.reason, transition.message, now)
+        for notice in decision.notices:
+            self._record(notice.is_warning, notice.reason, notice.message, now)
         state = parse(self._status)
         # Closed before anything else changes; a process reads it before it sends anything.
         _replace(self._gate, json.dumps(build_gate(spec, state).to_wire(), sort_keys=True))

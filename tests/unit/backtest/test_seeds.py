@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from signalcanary.api import Tier
 from signalcanary.backtest import Outcome, Replay, run
+from signalcanary.backtest.replay import Kind
+from signalcanary.backtest.report import render_json, render_text
+from signalcanary.evaluate import Verdict
 
 START = datetime(2025, 10, 21, 3, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -23,25 +27,30 @@ TAILS = {  # percent of |z| > 2, of |z| > 3, and the trades behind them
     "ETHUSDT": (9.52, 8.93, 168),
     "ADAUSDT": (5.36, 5.36, 112),
 }
-TIERS = {"warning": (5.0, 1.0), "critical": (8.0, 2.5), "rollback": (10.0, 5.0)}
+P2, P3 = "cvd_z_tail_p2", "cvd_z_tail_p3"
+POLICY = {  # in percent, as the metrics are: 0.1 would be a tenth of a percent
+    P2: {"warning": 5, "critical": 8, "above": 10, "consecutive": CHECKS},
+    P3: {"warning": 1, "critical": 2.5, "above": 5, "consecutive": CHECKS},
+}
+BOTH = (P2, P3)
 
 
-def tails_replayed(symbol: str, p2: float | None, p3: float | None, checks: int = CHECKS) -> Replay:
-    limits = {"cvd_z_tail_p2": p2, "cvd_z_tail_p3": p3}
+def tails_replayed(
+    symbol: str,
+    metrics: tuple[str, ...] = BOTH,
+    *,
+    checks: int = CHECKS,
+    **changes: Any,
+) -> Replay:
+    """Seed 001's policy, or a part of it, on what it measured on one symbol, check by check."""
     spec = {
         "version": "v13.0-a1-optimized",
         "symbols": {"canary": [symbol], "full": [symbol]},
-        "rollback": {
-            "conditions": [
-                {"metric": metric, "above": limit, "for": "2m"}
-                for metric, limit in limits.items()
-                if limit is not None
-            ]
-        },
+        "rollback": {"conditions": [{"metric": m} | POLICY[m] | changes for m in metrics]},
         "evaluation": {"interval": "60s"},
     }
     of_p2, of_p3, samples = TAILS[symbol]
-    values = {"cvd_z_tail_p2": of_p2, "cvd_z_tail_p3": of_p3}
+    values = {P2: of_p2, P3: of_p3}
     rows = [
         {
             "time": START + MINUTE * check,
@@ -56,43 +65,63 @@ def tails_replayed(symbol: str, p2: float | None, p3: float | None, checks: int 
     return run(spec, {name: [row[name] for row in rows] for name in rows[0]})
 
 
+@pytest.mark.parametrize("mode", ["literal", "guarded"])
 @pytest.mark.parametrize("symbol", TAILS)
-def test_every_symbol_of_seed_001_is_rolled_back_by_its_own_rules(symbol: str) -> None:
-    replay = tails_replayed(symbol, *TIERS["rollback"])
+def test_every_symbol_of_seed_001_is_rolled_back_by_its_own_rules(symbol: str, mode: str) -> None:
+    """In either mode, as there is no evidence beside a tail that guarded could wait for."""
+    replay = tails_replayed(symbol, mode=mode)
     assert replay.outcome is Outcome.ROLLED_BACK
     assert replay.decided is not None
     assert replay.decided.time == START + (CHECKS - 1) * MINUTE
     assert f"on {symbol}: it is" in replay.decided.message
-    assert "breached for 2m" in replay.decided.message
+    assert "judged literally" in replay.decided.message
+    assert "breached at 3 evaluations in a row" in replay.decided.message
 
 
 def test_two_checks_are_not_three() -> None:
-    replay = tails_replayed("BTCUSDT", *TIERS["rollback"], checks=2)
+    replay = tails_replayed("BTCUSDT", checks=2)
     assert replay.outcome is Outcome.GOING_ON
     assert replay.next.startswith("rolls back in 1m")
 
 
-BREACHED = {  # by symbol and tier: is |z| > 2, is |z| > 3 beyond it?
-    ("BTCUSDT", "warning"): (True, True),
-    ("BTCUSDT", "critical"): (True, True),
-    ("BTCUSDT", "rollback"): (True, True),
-    ("ETHUSDT", "warning"): (True, True),
-    ("ETHUSDT", "critical"): (True, True),
-    ("ETHUSDT", "rollback"): (False, True),
-    ("ADAUSDT", "warning"): (True, True),
-    ("ADAUSDT", "critical"): (False, True),
-    ("ADAUSDT", "rollback"): (False, True),
+@pytest.mark.parametrize("symbol", TAILS)
+def test_none_of_them_is_judged_where_a_thousand_trades_are_asked_for(symbol: str) -> None:
+    """What its own baseline had (1514), and its own target: neither rolled back nor promoted."""
+    replay = tails_replayed(symbol, minSamples=1_000, checks=60)
+    assert replay.outcome is Outcome.GOING_ON
+    assert not replay.breached
+    points = [point for curve in replay.curves.values() for point in curve]
+    assert {(p.verdict, p.tier) for p in points} == {(Verdict.INCONCLUSIVE, Tier.NORMAL)}
+
+
+FOUND = {  # the tier of |z| > 2 and of |z| > 3
+    "BTCUSDT": (Tier.ROLLBACK, Tier.ROLLBACK),
+    "ETHUSDT": (Tier.CRITICAL, Tier.ROLLBACK),
+    "ADAUSDT": (Tier.WARNING, Tier.ROLLBACK),
 }
 
 
-@pytest.mark.parametrize(("symbol", "tier"), BREACHED)
-def test_each_tail_of_seed_001_against_each_tier(symbol: str, tier: str) -> None:
-    p2, p3 = TIERS[tier]
-    found = (
-        tails_replayed(symbol, p2, None).outcome is Outcome.ROLLED_BACK,
-        tails_replayed(symbol, None, p3).outcome is Outcome.ROLLED_BACK,
+@pytest.mark.parametrize("symbol", FOUND)
+def test_each_tail_of_seed_001_against_each_tier(symbol: str) -> None:
+    replay = tails_replayed(symbol, checks=1)
+    assert tuple(curve[-1].tier for curve in replay.curves.values()) == FOUND[symbol]
+    told = {entry.reason for entry in replay.story if entry.kind is Kind.NOTICE}
+    assert told == {f"Tier{tier}" for tier in FOUND[symbol]}
+    alone = tails_replayed(symbol, (P2,), checks=60)
+    assert (alone.outcome is Outcome.ROLLED_BACK) == (symbol == "BTCUSDT")
+
+
+def test_what_is_told_of_a_tier_is_in_the_report() -> None:
+    replay = tails_replayed("ETHUSDT", (P2,), checks=5)
+    text, data = render_text(replay), render_json(replay)
+    assert (
+        "told         cvd_z_tail_p2 on ETHUSDT is 9.52 (not > 10); critical (> 8 %): no stage is "
+        "passed and nothing promoted meanwhile" in text
     )
-    assert found == BREACHED[symbol, tier]
+    assert "ETHUSDT: cvd_z_tail_p2>10: 9.52 to 9.52; looks: Ok 100%; beyond Critical 100%" in text
+    (condition,) = data["conditions"]
+    assert (condition["warning"], condition["critical"], condition["consecutive"]) == (5, 8, 3)
+    assert condition["looksByTier"] == {"Normal": 0, "Warning": 0, "Critical": 5, "Rollback": 0}
 
 
 HEALTHY = {

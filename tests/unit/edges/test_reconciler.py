@@ -354,3 +354,42 @@ async def test_what_could_not_be_carried_out_is_told_all_the_same(world: World) 
     world.cluster.before = fail("apply StatefulSet", ClusterError("away"))
     await world.rounds(1)
     assert [phase for _, phase, _ in listener.noted] == ["Pending"]
+
+
+async def test_a_tier_is_told_once_whatever_restarts(world: World) -> None:
+    tiers = {"metric": "platt_ece", "warning": 0.06, "above": 0.1, "mode": "literal"}
+    world.create(rollback={"conditions": [tiers]})
+    await world.settle()
+    await world.rounds(2, STEP)
+    world.source.values["platt_ece"] = 0.08
+    await world.rounds(3, STEP)
+    labels = {
+        "object_namespace": "default",
+        "signalcanary": "demo",
+        "symbol": "BTCUSDT",
+        "metric": "platt_ece",
+        "condition": "platt_ece>0.1",
+    }
+    name = "signalcanary_condition_tier"
+    assert world.metrics.registry.get_sample_value(name, labels) == 1
+    world.restart()
+    assert await world.poller.resync()
+    await world.rounds(3, STEP)
+    told = [said for said in world.cluster.events.values() if said.startswith("Tier")]
+    assert told == ["TierWarning"]
+    (standing,) = world.status()["tiers"]
+    assert (standing["condition"], standing["tier"]) == ("platt_ece>0.1", "Warning")
+
+
+async def test_a_tier_whose_event_was_not_posted_is_told_later(world: World) -> None:
+    tiers = {"metric": "platt_ece", "warning": 0.06, "above": 0.1, "mode": "literal"}
+    world.create(rollback={"conditions": [tiers]})
+    await world.settle()
+    await world.rounds(2, STEP)
+    world.source.values["platt_ece"] = 0.08
+    world.cluster.before = fail("event", ClusterError("away"))
+    await world.rounds(2, STEP)
+    assert "TierWarning" not in world.cluster.events.values()
+    world.cluster.before = lambda call: None
+    await world.rounds(1, STEP)
+    assert "TierWarning" in world.cluster.events.values()

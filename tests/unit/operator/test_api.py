@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from signalcanary.api import Condition, SignalCanarySpec
+from signalcanary.api import Condition, SignalCanarySpec, Tier
+from signalcanary.lint import explain
 
 GOOD: dict[str, Any] = {"version": "v1", "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]}}
 
@@ -17,6 +18,7 @@ def conditions(*items: dict[str, Any]) -> dict[str, Any]:
 
 
 ECE = {"metric": "platt_ece", "above": 0.1}
+TWISTED, LOWER = {"warning": 0.78, "critical": 0.77}, {"warning": 0.59}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown metric": (conditions({"metric": "ece", "above": 1}), "write one of .*platt_ece"),
     "a counter that is not judged": (
@@ -37,6 +39,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         for metric in ("platt_ece", "platt_brier", "merge_time_diff_ms_p99")
     },
     "one direction twice": (conditions(ECE, ECE | {"above": 0.2}), "keep one of them"),
+    **{
+        f"{side} and {tiers} out of order": (
+            conditions({"metric": "slice_auc_ny_session", side: bound} | tiers),
+            f"slice_auc_ny_session: with {side}, write warning . critical . {side}",
+        )
+        for side, bound, wrong in (
+            ("above", 0.8, ({"warning": 0.81}, {"critical": 0.81}, TWISTED)),
+            ("below", 0.5, ({"warning": 0.49}, {"critical": 0.49}, {"critical": 0.6} | LOWER)),
+        )
+        for tiers in wrong
+    },
+    "no evaluation at all": (conditions(ECE | {"consecutive": 0}), "greater than or equal to 1"),
     "no condition": (conditions(), "at least 1 item"),
     "a bound that is no number": (conditions(ECE | {"above": float("nan")}), "finite number"),
     "a duration without a unit": (conditions(ECE | {"for": "2"}), "write a duration such as"),
@@ -97,6 +111,44 @@ def test_one_metric_may_be_bounded_on_both_sides() -> None:
         "platt_test_samples>9000000",
         "platt_test_samples<9",
     ]
+
+
+def test_a_condition_says_all_that_it_asks() -> None:
+    tail = {"metric": "cvd_z_tail_p2", "warning": 5, "critical": 8, "above": 10, "consecutive": 3}
+    auc = {"metric": "slice_auc_ny_session", "warning": 0.5, "below": 0.5, "for": "2m"}
+    spec = SignalCanarySpec.model_validate(GOOD | conditions(tail, auc | {"consecutive": 2}))
+    assert [c.describe() for c in spec.rollback.conditions] == [
+        "cvd_z_tail_p2 > 10 % at 3 evaluations in a row",
+        "slice_auc_ny_session < 0.5 for 2m and at 2 evaluations in a row",
+    ]
+    assert explain(spec) == [
+        "cvd_z_tail_p2: rolls back if > 10 % at 3 evaluations in a row, 20s after the "
+        "first at the earliest (a look every 10s)",
+        "cvd_z_tail_p2: no stage is passed and nothing promoted while > 8 %",
+        "cvd_z_tail_p2: told while > 5 %",
+        "slice_auc_ny_session: rolls back if < 0.5 for 2m and at 2 evaluations in a row, 2m after "
+        "the first at the earliest (a look every 10s)",
+        "slice_auc_ny_session: told while < 0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "above", "below"),
+    [
+        (4.9, Tier.NORMAL, Tier.CRITICAL),
+        (5.0, Tier.NORMAL, Tier.CRITICAL),
+        (5.1, Tier.WARNING, Tier.CRITICAL),
+        (8.0, Tier.WARNING, Tier.WARNING),
+        (8.1, Tier.CRITICAL, Tier.WARNING),
+        (99.0, Tier.CRITICAL, Tier.NORMAL),
+    ],
+)
+def test_a_value_is_in_the_worst_tier_that_it_is_beyond(
+    value: float, above: Tier, below: Tier
+) -> None:
+    high = Condition(metric_="platt_test_samples", above=10, critical=8, warning=5)
+    low = Condition(metric_="platt_test_samples", below=1, critical=8, warning=11)
+    assert (high.tier_of(value), low.tier_of(value)) == (above, below)
 
 
 def test_a_spec_reads_back_from_what_it_writes() -> None:

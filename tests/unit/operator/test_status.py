@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalcanary.api import SignalCanarySpec
+from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.contract import JUDGED_METRICS, Track
 from signalcanary.evaluate import Measurement, MetricsSeen, SourceFailure
 from signalcanary.lifecycle import decide
@@ -29,6 +29,7 @@ from signalcanary.rollout import (
     Transition,
 )
 from signalcanary.status import WorkloadSeen, last_evaluation, parse, render
+from signalcanary.tiers import Standing, Streak
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -102,6 +103,8 @@ CLOCKS = st.builds(
     st.none() | INSTANTS,
 )
 WORDS = st.text(max_size=20)
+STREAKS = st.builds(Streak, st.integers(1, 1000), INSTANTS)
+STANDINGS = st.builds(Standing, st.sampled_from(Tier), INSTANTS, WORDS, st.none() | INSTANTS)
 REFS = st.builds(RevisionRef, WORDS, WORDS, WORDS, st.integers(1, 2**53))
 
 
@@ -121,6 +124,7 @@ def states(draw: st.DrawFn) -> RolloutState:
     taken_back = phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
     names = st.sampled_from(["shadow", "canary", "edited-away"])
     keys = st.tuples(WORDS, WORDS)
+    timers = draw(st.dictionaries(keys, CLOCKS, max_size=4)) if guarded else {}
     return RolloutState(
         phase=phase,
         phase_since=history[0].time,
@@ -133,7 +137,9 @@ def states(draw: st.DrawFn) -> RolloutState:
         stage=draw(names) if staged else None,
         stage_clock=draw(CLOCKS) if staged else None,
         phase_clock=draw(st.none() | CLOCKS) if guarded else None,
-        timers=draw(st.dictionaries(keys, CLOCKS, max_size=4)) if guarded else {},
+        timers=timers,
+        streaks={key: draw(STREAKS) for key in timers if draw(st.booleans())},
+        standings=draw(st.dictionaries(WORDS, STANDINGS, max_size=3)) if guarded else {},
         history=history,
     )
 
@@ -388,7 +394,8 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
 def test_a_status_of_the_most_that_a_spec_may_ask_fits_into_an_object() -> None:
     """etcd takes 1.5 MiB at most, and what cannot be written cannot be rolled back."""
     symbols = [f"SYMBOL{n:04}USDTPERP" for n in range(256)]
-    most = [{"metric": m, "above": 0.8765, "for": "10m", "mode": "literal"} for m in JUDGED_METRICS]
+    worst = {"for": "10m", "mode": "literal", "consecutive": 3, "critical": 0.8765}
+    most = [{"metric": m, "above": 0.8765} | worst for m in JUDGED_METRICS]
     both = [m for m in JUDGED_METRICS if m.startswith("slice_auc_") or m.endswith("_samples")]
     most += [{"metric": m, "below": 0.01, "for": "10m"} for m in both]
     spec = SignalCanarySpec.model_validate(
@@ -404,8 +411,8 @@ def test_a_status_of_the_most_that_a_spec_may_ask_fits_into_an_object() -> None:
     seen = MetricsSeen(values, dict.fromkeys(symbols, NOW), revision=CANARY.name)
     status = look(state_in(Phase.WARMING), seen, spec=spec)
     assert len(json.dumps(status)) < 1_000_000
-    assert status["message"].endswith("; and 3579 more")
-    assert len(status["timers"]) == 3584, "memory is never cut"
+    assert status["message"].endswith("; and 3835 more")
+    assert len(status["timers"]) == 3840, "memory is never cut"
 
 
 def test_of_very_many_symbols_the_worst_are_shown() -> None:

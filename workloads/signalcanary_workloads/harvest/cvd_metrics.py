@@ -151,7 +151,6 @@ class CvdSeries:
         gauges = {
             "cvd_scale_median": self._gauge("cvd_scale_median", scale, symbol),
             "cvd_scale_usdt": self._gauge("cvd_scale_usdt", scale, symbol),
-            "cvd_floor_hit_rate": self._gauge("cvd_floor_hit_rate", floor, symbol),
             "cvd_scale_floor_hit_ratio": self._gauge("cvd_scale_floor_hit_ratio", floor, symbol),
             "cvd_z_p95": self._gauge("cvd_z_p95", "95 % quantile of |z| over 300 s.", symbol),
             **{m.name: self._gauge(m.name, m.help, symbol) for m in HARVEST_METRICS},
