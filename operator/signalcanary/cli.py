@@ -26,13 +26,17 @@ INTERRUPTED: Final = 130
 
 _EXIT_CODES: Final = """\
 exit codes:
-  0    it went as it should
-  1    lint: a manifest has problems; run: rolled back, or it could not run;
-       demo: it did not end as it should; backtest: rolled back, with
-       --fail-on-rollback, or too many false rollbacks, with --max-false-rollbacks;
-       notify-test: a message was not delivered
+  0    it went as it should; status, explain, watch: healthy, or progressing
+  1    it did not: the cluster cannot be asked, or does not have the object; lint: a
+       manifest has problems; run: rolled back, or it could not run; demo: it did not
+       end as it should; backtest: rolled back, with --fail-on-rollback, or too many
+       false rollbacks, with --max-false-rollbacks; notify-test: a message was not
+       delivered
   2    the command line is wrong, or an extra is not installed; backtest: the
        manifest or the data is wrong; notify-test: the file is wrong
+  3    status, explain, watch: rolled back, or a condition is breached
+  4    status, explain, watch: held: it waits for a person, for the metrics source,
+       or for the operator
   130  interrupted (Ctrl-C); every process that was started has been ended
 """
 
@@ -42,6 +46,9 @@ _EXTRA: Final = {
     "operator": "operator",
     "signals": "signals",
     "backtest": "backtest",
+    "status": "console",
+    "explain": "console",
+    "history": "console",
     "notify-test": "operator",
 }
 """What to install for a verb; the others need nothing."""
@@ -147,9 +154,30 @@ def build_parser() -> argparse.ArgumentParser:
         help="may be repeated (default: all of them)",
     )
 
+    _add_console_verbs(add)
+
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
     return parser
+
+
+def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The verbs that read a cluster."""
+    from signalcanary.console.options import add_cluster_options, add_output_option
+
+    status = add("status", "how one or all SignalCanaries of a cluster stand")
+    status.add_argument("name", nargs="?", metavar="NAME", help="(default: all)")
+    add_output_option(status)
+    add_cluster_options(status, all_namespaces=True)
+
+    for name, text in (
+        ("explain", "why a SignalCanary stands where it does, and why it was decided so"),
+        ("history", "what has happened to a SignalCanary, and its revisions"),
+    ):
+        verb = add(name, text)
+        verb.add_argument("name", metavar="NAME")
+        add_output_option(verb)
+        add_cluster_options(verb)
 
 
 def _add_local_options(parser: argparse.ArgumentParser) -> None:
@@ -398,6 +426,12 @@ def _notify_test(args: argparse.Namespace) -> int:
     return run_test(args.config, args.receiver)
 
 
+def _console(args: argparse.Namespace) -> int:
+    from signalcanary.console.command import VERBS, run
+
+    return run(VERBS[args.verb], args)
+
+
 def _crd(args: argparse.Namespace) -> int:
     from signalcanary.crd import render_crd
 
@@ -418,5 +452,8 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "backtest": _backtest,
     "crd": _crd,
     "signals": _signals,
+    "status": _console,
+    "explain": _console,
+    "history": _console,
     "notify-test": _notify_test,
 }

@@ -30,7 +30,7 @@ def signalcanary(*arguments: str, stdin: str = "") -> subprocess.CompletedProces
 def test_help_names_every_verb_and_the_exit_codes() -> None:
     done = signalcanary("--help")
     assert done.returncode == 0
-    for verb in ("demo", "run", "lint", "backtest", "crd", "signals", "operator"):
+    for verb in ("demo", "run", "lint", "backtest", "crd", "signals", "operator", "status"):
         assert re.search(rf"^ +{verb} ", done.stdout, re.MULTILINE)
     assert "exit codes:" in done.stdout
 

@@ -23,3 +23,14 @@ def add_cluster_options(parser: argparse.ArgumentParser, *, all_namespaces: bool
         help="(default: $KUBECONFIG, else ~/.kube/config; in a pod, its service account)",
     )
     group.add_argument("--context", metavar="NAME", help="of the kubeconfig (default: its current)")
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """The form of the output."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json", "yaml"),
+        default="text",
+        help="text for people (default), or the same for programs",
+    )

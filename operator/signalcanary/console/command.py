@@ -1,0 +1,131 @@
+"""The verbs `status`, `history` and `explain`: options in, text and an exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from signalcanary.apiserver import path_of
+from signalcanary.console import text
+from signalcanary.console.access import Access, AccessError, open_access
+from signalcanary.console.explained import explain
+from signalcanary.console.health import stand, worst
+from signalcanary.console.history import history
+from signalcanary.console.output import show
+from signalcanary.resources import LABEL_NAME
+from signalcanary.store import Kind
+
+FAILED: Final = 1
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb says: for programs, for people, and as an exit code."""
+
+    document: Any
+    text: str
+    exit_code: int = 0
+
+
+Verb = Callable[[Access, argparse.Namespace, datetime], Awaitable[Answer]]
+
+
+def run(verb: Verb, args: argparse.Namespace) -> int:
+    """Ask the cluster that the options name, and print; gives the exit code."""
+
+    async def ask() -> Answer:
+        async with open_access(args) as access:
+            return await verb(access, args, datetime.now(UTC))
+
+    try:
+        answer = asyncio.run(ask())
+    except AccessError as error:
+        print(f"signalcanary {args.verb}: {error}", file=sys.stderr)
+        return FAILED
+    show(answer.document, answer.text, args.output)
+    return answer.exit_code
+
+
+async def status_of(access: Access, args: argparse.Namespace, now: datetime) -> Answer:
+    """How one or all SignalCanaries stand."""
+    if args.name is not None:
+        document = _standing(await access.get(args.name), now)
+        return Answer(document, text.render_status(document, now), document["exitCode"])
+    everywhere: bool = args.all_namespaces
+    items = await access.list_all(everywhere=everywhere)
+    documents = [_standing(item, now) for item in items]
+    code = worst([stand(item, now) for item in items]).exit_code
+    where = "" if everywhere else f" in namespace {access.namespace}: choose another by -n, or -A"
+    told = f"there is no SignalCanary{where}\n"
+    if documents:
+        told = text.render_list(documents, now, named=everywhere)
+    return Answer({"items": documents, "exitCode": code}, told, code)
+
+
+def _standing(item: Item, now: datetime) -> dict[str, Any]:
+    metadata, status = item["metadata"], item.get("status") or {}
+    try:
+        standing = stand(item, now)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise _unreadable(item, error) from error
+    return {
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "created": metadata.get("creationTimestamp", ""),
+        "health": standing.health.value,
+        "exitCode": standing.exit_code,
+        "why": standing.why or status.get("message", ""),
+        "status": status,
+    }
+
+
+async def explain_one(access: Access, args: argparse.Namespace, now: datetime) -> Answer:
+    """Why a SignalCanary stands where it does."""
+    item = await access.get(args.name)
+    try:
+        document = explain(item, now)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise _unreadable(item, error) from error
+    code = stand(item, now).exit_code
+    return Answer(document, text.render_explanation(document, now), code)
+
+
+async def history_of(access: Access, args: argparse.Namespace, now: datetime) -> Answer:
+    """What has happened to a SignalCanary."""
+    item = await access.get(args.name)
+    namespace, name = quote(access.namespace, safe=""), item["metadata"]["name"]
+    events = await access.list_path(
+        f"/api/v1/namespaces/{namespace}/events?"
+        + urlencode({"fieldSelector": f"involvedObject.uid={item['metadata']['uid']}"}),
+        "Events",
+    )
+    records = await access.list_path(
+        path_of(Kind.CONTROLLER_REVISION, namespace)
+        + "?"
+        + urlencode({"labelSelector": f"{LABEL_NAME}={name}"}),
+        "ControllerRevisions",
+    )
+    document = history(item, events, records)
+    return Answer(document, text.render_history(document, now))
+
+
+def _unreadable(item: Item, error: Exception) -> AccessError:
+    return AccessError(
+        f"the status of {item['metadata']['name']} was written by another version of the operator "
+        f"({type(error).__name__}: {error}): take this command of the operator's own version"
+    )
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "status": status_of,
+    "explain": explain_one,
+    "history": history_of,
+}
