@@ -210,6 +210,11 @@ class Rollout:
             f"{self.name} in {' or '.join(phases)}", look, timeout, explain=self.describe
         )
 
+    def delete(self) -> None:
+        """Delete it and wait until its pods are gone."""
+        self.kubectl("delete", "signalcanary", self.name, "--timeout=30s")
+        eventually("the pods gone", lambda: not self.pods())
+
     def pods(self, **labels: str) -> list[Any]:
         """Pods of this rollout by label (without its group), as JSON."""
         selector = ",".join(

@@ -154,3 +154,6 @@ def test_harvest_and_analysis_keep_everything_in_the_bucket(
     wanted = {f"{symbol}/{kind}" for symbol in ("BTCUSDT", "ETHUSDT") for kind in kinds}
     assert set(rows) == wanted
     assert all(count > 100 for count in rows.values()), rows
+
+    # While the bucket is there: without it, the pods wait for it until they are killed.
+    rollout.delete()

@@ -192,7 +192,7 @@ def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:
 
 
 def test_deleting_it_leaves_nothing_behind(rollout: Rollout) -> None:
-    rollout.kubectl("delete", "signalcanary", rollout.name, "--timeout=30s")
+    rollout.delete()
 
     def left() -> str:
         return rollout.kubectl(
