@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from signalcanary.api import SignalCanarySpec
+from signalcanary.api import Rollback, SignalCanarySpec
 from signalcanary.backtest.null import CONFIDENCE, Estimate, estimate
 from signalcanary.backtest.simulation import Decay, Market
 from signalcanary.contract import format_duration
@@ -34,26 +34,25 @@ DECAYS: Final = (
 CELLS: Final = tuple((ar, horizon) for horizon in (10, 60) for ar in (0.8, 0.9, 0.97))
 
 
-def spec_of(mode: str, *, has_ece: bool = True) -> SignalCanarySpec:
-    """Seed 002's conditions on the signal, in one mode."""
-    conditions: list[dict[str, Any]] = [
-        {"metric": "slice_auc_active_period", "below": 0.55, "for": "10m", "mode": mode}
-    ]
-    if has_ece:
-        conditions.append({"metric": "platt_ece", "above": 0.1, "for": "2m", "mode": mode})
+def spec_of(mode: str, *, waits: bool) -> SignalCanarySpec:
+    """Seed 002's conditions on the signal, in one mode, with or without their `for`."""
+    auc: dict[str, Any] = {"metric": "slice_auc_active_period", "below": 0.55, "mode": mode}
+    ece: dict[str, Any] = {"metric": "platt_ece", "above": 0.1, "mode": mode}
+    if waits:
+        auc["for"], ece["for"] = "10m", "2m"
     return SignalCanarySpec.model_validate(
         {
             "version": "v1",
             "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
-            "rollback": {"conditions": conditions},
+            "rollback": {"conditions": [auc, ece]},
         }
     )
 
 
 POLICIES: Final = {
-    "literal": spec_of("literal"),
-    "guarded": spec_of("guarded"),
-    "guarded, AUC alone": spec_of("guarded", has_ece=False),
+    "literal": spec_of("literal", waits=True),
+    "guarded": spec_of("guarded", waits=False),
+    "guarded, `for`": spec_of("guarded", waits=True),
 }
 
 
@@ -94,8 +93,11 @@ def render(healthy: list[dict[str, Estimate]], detected: list[list[dict[str, Est
         f"{DETECTION_HOURS:g} h of one that decays when its first stage begins; one symbol, seed "
         f"{SEED}, a look a minute.",
         "AR: autocorrelation of the score a second. The conditions: `slice_auc_active_period` <",
-        "0.55 for 10m and `platt_ece` > 0.1 for 2m, on a test window of 1,800 s; `guarded` with an",
-        "`errorRate` of 0.05. The model and what it leaves out: [backtest.md](backtest.md).",
+        "0.55 and `platt_ece` > 0.1, on a test window of 1,800 s. `literal` waits 10m and 2m, as "
+        "seed 002 has it;",
+        "`guarded` are the defaults, which do not, with the default `errorRate` of "
+        f"{Rollback().error_rate:g}. The model and what it",
+        "leaves out: [backtest.md](backtest.md).",
         "",
         "## Healthy canaries rolled back in 48 h",
         "",
@@ -119,7 +121,7 @@ def render(healthy: list[dict[str, Estimate]], detected: list[list[dict[str, Est
             )
     lines += [
         "",
-        "## Median delay from the decay to the rollback, `for` included",
+        "## Median delay from the decay to the rollback",
         "",
         f"`> {DETECTION_HOURS:g}h`: less than half were found in that time; in brackets the share "
         "that was. A literal policy",

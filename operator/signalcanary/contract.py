@@ -555,8 +555,10 @@ class BoundLabel(StrEnum):
 
 DIFFERENCE_BOUND: Final = "signal_difference_bound"
 """The same of the difference to the control, with its label; of the metrics that are means."""
-EVIDENCE_LEVELS: Final = (0.05, 0.005, 0.0005)
-"""Chances, a metric, symbol and 48 h, that a bound fails on one side."""
+EVIDENCE_LEVELS: Final = (0.05, 0.02, 0.005, 0.001, 0.0001)
+"""Chances, a metric, symbol and 48 h, that a bound fails on one side. What is judged takes the
+greatest that its share of the error rate allows: of 0.1 in all, 2, 5, 20, 100 or 1,000 conditions
+times symbols use one up to the last, and at worst a bound is a fifth of its share."""
 
 # The canary's configuration against the stable one, scored on the canary's own rows, one series a
 # (core metric, symbol): labels as the evidence's, and `control`, the stable revision's name.

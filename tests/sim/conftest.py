@@ -39,6 +39,11 @@ HEALTHY = {
     "slice_auc_active_period": 0.61,
     "cvd_z_tail_p2": 4.0,
 }
+SEED_CONDITIONS = [
+    {"metric": "platt_ece", "above": 0.1, "for": "2m"},
+    {"metric": "merge_time_diff_ms_p99", "above": 2000, "for": "5m"},
+    {"metric": "slice_auc_active_period", "below": 0.55, "for": "10m"},
+]
 QUICK = {"name": "quick", "duration": "0s"}
 
 
@@ -51,6 +56,7 @@ def spec_of(**changes: Any) -> SignalCanarySpec:
             {"name": "shadow", "duration": "10m"},
             {"name": "canary", "duration": "30m"},
         ],
+        "rollback": {"conditions": SEED_CONDITIONS},
     }
     return SignalCanarySpec.model_validate(wire | changes)
 

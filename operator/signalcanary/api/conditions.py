@@ -237,7 +237,8 @@ class Condition(Model):
         default=timedelta(0),
         alias="for",
         description="How long the breach must hold before the rollback. Time in which the metric "
-        "could not be judged does not count. Unit: wall clock.",
+        "could not be judged does not count. A guarded condition needs none: evidence holds "
+        "however often it is looked at, and waiting only costs time. Unit: wall clock.",
     )
     consecutive: int = Field(
         default=1,
@@ -392,11 +393,12 @@ _SUBJECTS: Final = {Of.VALUE: "", Of.DIFFERENCE: " âˆ’ stable", Of.RELATIVE: " Ã
 
 
 def seed_conditions() -> tuple[Condition, ...]:
-    """The three rollback conditions of seed 002, the defaults."""
+    """The three rollback conditions of seed 002, the defaults; those that are judged by evidence
+    without its `for`, which only made up for having none."""
     return (
-        Condition(metric_="platt_ece", above=0.1, for_=timedelta(minutes=2)),
+        Condition(metric_="platt_ece", above=0.1),
         Condition(metric_="merge_time_diff_ms_p99", above=2000, for_=timedelta(minutes=5)),
-        Condition(metric_="slice_auc_active_period", below=0.55, for_=timedelta(minutes=10)),
+        Condition(metric_="slice_auc_active_period", below=0.55),
     )
 
 
@@ -420,7 +422,7 @@ class Rollback(Model):
         },
     )
     error_rate: float = Field(
-        default=0.05,
+        default=0.1,
         gt=0,
         lt=0.5,
         description="Chance, in 48 h, that the guarded conditions roll back a canary whose true "

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from signalcanary.api import Condition, OnDeadline, SignalCanarySpec, Stage
 from signalcanary.backtest.replay import GENERATION, Rollout
-from signalcanary.backtest.simulation import Market, Path, draw_path, first_judged_look
+from signalcanary.backtest.simulation import Market, Path, draw_path, onset_look
 from signalcanary.contract import EVIDENCE_LEVELS
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen
 from signalcanary.revisions import build_revision, refer_to
@@ -36,7 +36,8 @@ class Run:
     """How one history ended.
 
     Attributes:
-        hours: from the first stage's beginning to the decision; None if there was none.
+        hours: from the decay, or the first stage's beginning, to the decision; None if there was
+            none.
         cause: key of the condition that rolled it back, or another reason.
     """
 
@@ -111,7 +112,7 @@ def estimate(
     def draw(rng: np.random.Generator) -> dict[str, Path]:
         return {symbol: draw_path(rng, market, first) for symbol in first.symbols.canary}
 
-    return count(policies, draw, runs, seed, first_judged_look(first, market))
+    return count(policies, draw, runs, seed, onset_look(first, market))
 
 
 def count(

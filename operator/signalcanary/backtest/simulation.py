@@ -42,9 +42,10 @@ _ACTIVE_COLUMN: Final = 0
 
 @dataclass(frozen=True)
 class Decay:
-    """What goes wrong, from the first stage's beginning on.
+    """What goes wrong.
 
     Attributes:
+        after_hours: from the first stage's beginning on.
         auc: of the score from then on; below 0.5 it predicts the wrong way.
         calibration_error: of p from then on: too high by as much in log-odds.
     """
@@ -52,6 +53,7 @@ class Decay:
     name: str
     auc: float | None = None
     calibration_error: float | None = None
+    after_hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def draw_path(rng: np.random.Generator, market: Market, spec: SignalCanarySpec) 
     begin = train + horizon + 1  # the row after the first fit
     looks = 2 + math.ceil((warm_seconds(spec, horizon) + market.hours * 3_600) / step)
     rows = begin + looks * step + 1
-    onset = begin + first_judged_look(spec, market) * step
+    onset = begin + onset_look(spec, market) * step
     drawn = draw_rows(rng, market, rows, onset)
     score, up, p = drawn.score, drawn.up, drawn.p
     active = np.full(rows, Regime.ACTIVE, np.int8)
@@ -156,6 +158,12 @@ def first_judged_look(spec: SignalCanarySpec, market: Market) -> int:
     """Place of the first look with a value, from 1; the first stage begins at it."""
     rows = math.ceil(WARMED_SHARE * spec.signal.calibration.test.total_seconds())
     return math.ceil((rows + market.horizon_seconds - 1) / market.look_seconds)
+
+
+def onset_look(spec: SignalCanarySpec, market: Market) -> int:
+    """Place of the look, from 1, at which the decay begins; without one, the first judged."""
+    after = 0.0 if market.decay is None else market.decay.after_hours
+    return first_judged_look(spec, market) + round(after * 3_600 / market.look_seconds)
 
 
 def _figure_name(metric: str) -> str:

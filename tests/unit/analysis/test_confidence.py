@@ -21,6 +21,9 @@ from signalcanary_workloads.analysis.confidence import (
     SPAN_MS,
     MovingMeans,
     critical_value,
+    critical_values,
+    long_run_variance,
+    moving_windows,
 )
 from signalcanary_workloads.analysis.rows import Bools, Floats, Ints
 
@@ -65,6 +68,18 @@ def test_critical_values_are_the_crossing_rate_of_a_moving_window() -> None:
     assert 0.10 < crossed / 300 < 0.24
 
 
+def test_the_windows_together_spend_the_level() -> None:
+    span, level = 8_640, 0.05
+    windows = moving_windows(span)
+    *moving, whole = critical_values(span, len(windows), level)
+    spent = sum(
+        span / w * z * norm.pdf(z) + norm.sf(z) for w, z in zip(windows, moving, strict=True)
+    )
+    spent += np.log(span / windows[0]) / 2 * whole * norm.pdf(whole) + norm.sf(whole)
+    assert spent == pytest.approx(level, rel=1e-6)
+    assert list(critical_values(span, 3, level)[:3]) == moving[:3]
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 60, 5_000])
 def test_bounds_do_not_depend_on_how_rows_came_in(chunk: int) -> None:
     rng = np.random.default_rng(3)
@@ -84,6 +99,21 @@ def test_bounds_do_not_depend_on_how_rows_came_in(chunk: int) -> None:
     resumed = MovingMeans(2, 20_000, np.ones(2))
     resumed.import_state(often.export_state())
     assert np.array_equal(resumed.means(), once.means())
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5], ids=["one mean", "two means"])
+@pytest.mark.parametrize("share", [1.0, 0.4], ids=["every row", "some rows"])
+def test_the_variance_is_that_of_theory_whatever_the_mean_does(step: float, share: float) -> None:
+    rng, rows, block = np.random.default_rng(9), 200_000, 20
+    x = lfilter([1], [1, -0.6], rng.standard_normal(rows))
+    x[rows // 2 :] += step
+    is_there = rng.random(rows) < share
+    n, total = (v.reshape(-1, block).sum(1) for v in (is_there * 1.0, np.where(is_there, x, 0)))
+    n, total = n[n > 0], total[n > 0]
+    # A share of rows thins their dependence, and leaves their own variance.
+    own = 1 / (1 - 0.6**2)
+    expected = own + share * (1 / (1 - 0.6) ** 2 - own)
+    assert long_run_variance(n, total, expected) == pytest.approx(expected, rel=0.05)
 
 
 def test_rows_older_than_the_span_are_forgotten() -> None:

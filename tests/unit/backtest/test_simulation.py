@@ -21,6 +21,7 @@ from signalcanary.backtest.simulation import (
     probability_of,
 )
 from signalcanary.contract import EVIDENCE_LEVELS, SignalConfig
+from signalcanary_workloads.analysis.anytime import UNKNOWN
 from signalcanary_workloads.analysis.engine import Engine, EngineConfig
 from signalcanary_workloads.analysis.rows import CvdRows, FeatureRows
 from signalcanary_workloads.analysis.score import area_under_curve, expected_calibration_error
@@ -110,7 +111,7 @@ def test_what_is_simulated_is_what_the_engine_of_analysis_makes_of_such_rows(hor
     )
     none = np.zeros(rows)
     scores = CvdRows(ts, 2 * np.arange(rows, dtype=np.int64), none, none, none + 1.0)
-    compared = 0
+    compared = told = 0
     taken = 0
     for look in range(path.looks):
         until = begin + (look + 1) * 60 + 1
@@ -128,11 +129,13 @@ def test_what_is_simulated_is_what_the_engine_of_analysis_makes_of_such_rows(hor
             assert value.samples == path.samples[metric][look]
             assert simulated == pytest.approx(value.value, abs=1e-9)
             bounds = path.bounds[metric]
-            for i, level in enumerate(found.bounds[metric]):
+            told += metric in found.bounds
+            for i, level in enumerate(found.bounds.get(metric, UNKNOWN)):
                 assert level.level == EVIDENCE_LEVELS[i]
                 assert bounds.lower[i, look] == pytest.approx(level.lower, abs=1e-6)
                 assert bounds.whole_upper[i, look] == pytest.approx(level.whole_upper, abs=1e-6)
     assert compared > 60
+    assert told > 10
     first = first_judged_look(spec, market)
     assert np.isnan(path.values[AUC][first - 2])
     assert np.isfinite(path.values[AUC][first - 1])

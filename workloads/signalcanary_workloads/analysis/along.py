@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anytime import BIN, BRIER, LARGE, SLOPE, block_length_ms, prior_variance
+from .anytime import BIN, BRIER, LARGE, SIGNED_SHARES, SLOPE, block_length_ms, prior_variance
 from .confidence import (
+    FAR_BLOCKS,
     LEVELS,
     PRIOR_BLOCKS,
     SMALLEST_WINDOW,
     Bounds,
     critical_values,
     moving_windows,
+    pair_terms,
     span_blocks,
 )
 from .rows import Bools, Floats, Ints
@@ -115,7 +117,7 @@ def bounds_along(
             at,
         )
 
-    large, slope = of(LARGE, levels / 4.0), of(SLOPE, levels / 4.0)
+    large, slope = of(LARGE, levels / SIGNED_SHARES), of(SLOPE, levels / SIGNED_SHARES)
     running = np.concatenate((np.zeros((1, ECE_BINS)), np.cumsum(sums[:, BIN:], axis=0)))
     rows = np.concatenate(([0.0], np.cumsum(counts)))
     size = np.maximum(rows[whole] - rows[oldest], 1.0)
@@ -184,30 +186,18 @@ def _bounds_of(blocks: _Blocks, prior: float, levels: Floats) -> Bounds:
 
 
 def _variance_along(blocks: _Blocks, prior: float) -> Floats:
-    """`MovingMeans._variance` at each look, with the squares multiplied out."""
-    n, total, start, end = blocks.n, blocks.total, blocks.start, blocks.end
+    """`confidence.long_run_variance` at each look."""
+    start, end = blocks.start, blocks.end
 
-    def between(terms: Floats, since: Ints) -> Floats:
-        running = np.concatenate(([0.0], np.cumsum(terms)))
-        return np.asarray(running[np.maximum(end, since)] - running[since])
+    def squared_difference(lag: int) -> Floats:
+        squares, rows = (
+            np.concatenate((np.zeros(lag + 1), np.cumsum(terms)))
+            for terms in pair_terms(blocks.n, blocks.total, lag)
+        )
+        first = np.minimum(start + lag, end)
+        return np.asarray((squares[end] - squares[first]) / np.maximum(rows[end] - rows[first], 1))
 
-    def with_before(a: Floats, b: Floats) -> Floats:
-        return np.concatenate(([0.0], a[1:] * b[:-1]))
-
-    rows = between(n, start)
-    mean = between(total, start) / np.maximum(rows, 1.0)
-    own = (
-        between(total**2, start)
-        - 2.0 * mean * between(total * n, start)
-        + mean**2 * between(n**2, start)
-    )
-    pairs_from = np.minimum(start + 1, n.size)
-    covariance = (
-        between(with_before(total, total), pairs_from)
-        - mean * between(with_before(total, n) + with_before(n, total), pairs_from)
-        + mean**2 * between(with_before(n, n), pairs_from)
-    )
-    own = np.maximum(own, 0.0) + 2.0 * np.maximum(covariance, 0.0)
-    block = rows / np.maximum(end - start, 1)
-    weight = np.maximum(rows - block + PRIOR_BLOCKS * block, 1e-12)
-    return np.asarray((own + PRIOR_BLOCKS * block * prior) / weight)
+    own, near = squared_difference(FAR_BLOCKS), squared_difference(1)
+    pairs = np.maximum(end - start - FAR_BLOCKS, 0)
+    seen = own + 2.0 * np.maximum(own - near, 0.0)
+    return np.asarray((pairs * seen + PRIOR_BLOCKS * prior) / (pairs + PRIOR_BLOCKS))

@@ -36,6 +36,9 @@ LARGE: Final = BRIER + 1
 SLOPE: Final = LARGE + 1
 BIN: Final = SLOPE + 1
 _COLUMNS: Final = BIN + ECE_BINS
+SIGNED_SHARES: Final = 2.0
+"""The functionals of the calibration error share the level. Their sides need not: what is as much
+as x too high is no less than x too low but by chance far smaller than the level."""
 _BLOCKS_OF_HORIZON: Final = 2
 _SHORTEST_BLOCK_MS: Final = 10_000
 _REGIME_OF: Final = {Slice.ACTIVE: Regime.ACTIVE, Slice.QUIET: Regime.QUIET}
@@ -148,8 +151,7 @@ class AnytimeEvidence:
     def bounds(self) -> dict[str, tuple[Anytime, ...]]:
         """By core metric, one a level; a figure that nothing can be said of is left out."""
         found = self.difference_bounds()
-        # Two functionals, each watched from both sides: the level is shared by four.
-        signed = self._means.bounds(np.array(LEVELS) / 4.0, (LARGE, SLOPE))
+        signed = self._means.bounds(np.array(LEVELS) / SIGNED_SHARES, (LARGE, SLOPE))
         if math.isfinite(signed.whole_lower[0, 0]):
             binned = float(np.abs(self._means.means()[BIN:]).sum())
             found["platt_ece"] = tuple(

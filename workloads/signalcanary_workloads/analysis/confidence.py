@@ -6,19 +6,20 @@ but for the stated chance, and so may be watched for as long as one likes.
 
 How: rows are summed over blocks of time. Two kinds of window end now, and share the level:
 
-- **moving** windows of 4, 8, 16, … blocks. Their standardised mean is a Slepian process, which
+- **moving** windows of 16, 32, 64, … blocks. Their standardised mean is a Slepian process, which
   crosses z at the rate z·φ(z) a window length (D. Slepian, Bell System Tech. J. 40, 1961; D.
   Aldous, Probability Approximations via the Poisson Clumping Heuristic, 1989). Short ones find
-  a large change within minutes, long ones a small one within hours;
+  a large change soon, long ones a small one within hours;
 - the **whole** history, whose standardised mean is an Ornstein–Uhlenbeck process in log time,
   with the rate z·φ(z)/2 a unit of it: there z may be smaller, so that what has been bad from
   the beginning is found soonest.
 
 A bound is the window's mean ± z standard errors, z such that these rates add up to the level
-over the span; of all windows the narrowest speaks. That is a confidence sequence of finite
-horizon, by a union bound. One that holds for ever (I. Waudby-Smith et al., Annals of Statistics
-52, 2024) would be sharper for a mean that never changes, but in it two healthy days outweigh an
-hour of failure. The error rates are measured in tests/unit/analysis/test_confidence.py.
+over the span; of all windows the narrowest speaks. Each side has the whole level, as a rollback
+asks one of them. That is a confidence sequence of finite horizon, by a union bound. One that holds
+for ever (I. Waudby-Smith et al., Annals of Statistics 52, 2024) would be sharper for a mean that
+never changes, but in it two healthy days outweigh an hour of failure. The error rates are
+measured in tests/unit/analysis/test_confidence.py.
 
 Pure: event time in, bounds out.
 """
@@ -41,7 +42,13 @@ from .rows import Floats, Ints
 SPAN_MS: Final = 48 * 3_600_000
 """The time over which a level is kept; older blocks are forgotten."""
 LEVELS: Final = EVIDENCE_LEVELS
-SMALLEST_WINDOW: Final = 4
+SMALLEST_WINDOW: Final = 16
+"""Fewer blocks could prove no change that a market is capable of, and would cost level."""
+LONG_WINDOW: Final = 128
+"""Blocks beyond which a window has the less of the level the longer it is. A signal that turns
+around takes about so many to prove; to what takes hours, a little more does not matter."""
+FAR_BLOCKS: Final = 8
+"""Blocks so far apart are independent, and near enough to have the same mean."""
 PRIOR_BLOCKS: Final = 20
 """Weight of the prior variance: with few blocks a small one may be chance."""
 _NORMAL: Final = NormalDist()
@@ -153,7 +160,7 @@ class MovingMeans:
             n, total = counts[there, column], sums[there, column]
             if n.size < SMALLEST_WINDOW:
                 continue
-            error_of_row = math.sqrt(self._variance(self._ids[:blocks][there], n, total, column))
+            error_of_row = math.sqrt(long_run_variance(n, total, float(self._prior[column])))
             rows_back, total_back = np.cumsum(n[::-1]), np.cumsum(total[::-1])
             sizes = moving_windows(int(n.size))
             ends = [*(size - 1 for size in sizes), n.size - 1]
@@ -165,21 +172,6 @@ class MovingMeans:
                 lower[i, at], upper[i, at] = low.max(), high.min()
                 whole_lower[i, at], whole_upper[i, at] = low[-1], high[-1]
         return Bounds(lower, upper, whole_lower, whole_upper)
-
-    def _variance(self, ids: Ints, n: Floats, total: Floats, column: int) -> float:
-        """Long-run variance of a row: what the sums of blocks stray, a row.
-
-        Labels overlap across the border of two blocks, so neighbours are correlated: their
-        covariance counts where it is positive (W. Newey and K. West, Econometrica 55, 1987,
-        with one lag, unweighted).
-        """
-        residual = total - total.sum() / n.sum() * n
-        neighbours = np.diff(ids) == 1
-        covariance = float((residual[1:] * residual[:-1])[neighbours].sum())
-        own = float(residual @ residual) + 2.0 * max(0.0, covariance)
-        block = float(n.mean())
-        prior = PRIOR_BLOCKS * block * float(self._prior[column])
-        return (own + prior) / (float(n.sum()) - block + PRIOR_BLOCKS * block)
 
     def export_state(self) -> dict[str, Any]:
         """All that the bounds depend on."""
@@ -194,22 +186,54 @@ class MovingMeans:
         self._ids, self._counts, self._sums = state["ids"], state["counts"], state["sums"]
 
 
+def long_run_variance(n: Floats, total: Floats, prior: float) -> float:
+    """Variance of a row times the rows that are worth one independent row.
+
+    From differences of blocks, not from their distance to the mean: a change of the mean, which
+    is what is looked for, would else make everything less sure (J. von Neumann, Annals of
+    Mathematical Statistics 12, 1941). Labels overlap across the border of two blocks, so
+    neighbours are correlated: their covariance counts where it is positive (W. Newey and K. West,
+    Econometrica 55, 1987, with one lag, unweighted).
+
+    Args:
+        n, total: rows of each block, none empty, and their sum; more than `FAR_BLOCKS`.
+        prior: counts like `PRIOR_BLOCKS` blocks.
+    """
+    terms = (pair_terms(n, total, lag) for lag in (FAR_BLOCKS, 1))
+    own, near = (float(squares.sum() / rows.sum()) for squares, rows in terms)
+    pairs = n.size - FAR_BLOCKS
+    seen = own + 2.0 * max(0.0, own - near)
+    return (pairs * seen + PRIOR_BLOCKS * prior) / (pairs + PRIOR_BLOCKS)
+
+
+def pair_terms(n: Floats, total: Floats, lag: int) -> tuple[Floats, Floats]:
+    """Of each block and the one so many before: n·n′·(difference of the means)², which is
+    variance × (n + n′) where the two are independent; and n + n′. Shape (blocks − lag,)."""
+    later, earlier = n[lag:], n[:-lag]
+    squares = (total[lag:] * earlier - total[:-lag] * later) ** 2 / (later * earlier)
+    return squares, later + earlier
+
+
 def span_blocks(block_ms: int) -> int:
     """Blocks that are remembered."""
     return max(SMALLEST_WINDOW + 1, SPAN_MS // block_ms)
 
 
+@lru_cache(maxsize=256)
 def critical_values(span: int, moving: int, level: float) -> Floats:
     """z of the first so many moving windows, and of the whole, over a span of blocks."""
     every = moving_windows(span)
-    share = level / 2 / len(every)
-    z = [critical_value(span / size, share) for size in every[:moving]]
+    weights = [min(1.0, math.sqrt(LONG_WINDOW / size)) for size in every]
+    z = [
+        critical_value(span / size, level / 2 * weight / sum(weights))
+        for size, weight in zip(every[:moving], weights, strict=False)
+    ]
     whole = critical_value(math.log(span / SMALLEST_WINDOW) / 2, level / 2)
     return np.array([*z, whole])
 
 
 def moving_windows(blocks: int) -> list[int]:
-    """4, 8, 16, … blocks, short of all that there are."""
+    """16, 32, 64, … blocks, short of all that there are."""
     sizes = []
     window = SMALLEST_WINDOW
     while window < blocks:
