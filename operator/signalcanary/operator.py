@@ -27,7 +27,8 @@ from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import format_duration, parse_duration
 from signalcanary.crd import build_status_schema, find_missing
 from signalcanary.handlers import build_registry, build_settings
-from signalcanary.notify.notifier import ConfigMapRecords, Notifier
+from signalcanary.notify.keeper import ConfigMapRecords
+from signalcanary.notify.notifier import Notifier
 from signalcanary.poller import Poller
 from signalcanary.prometheus import Prometheus
 from signalcanary.reconciler import Reconciler

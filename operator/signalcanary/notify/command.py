@@ -12,11 +12,14 @@ from uuid import uuid4
 
 from signalcanary.contract import shown
 from signalcanary.notify import receivers
-from signalcanary.notify.config import Config, NotificationsError, Route, read_config
+from signalcanary.notify.alerts import Alert
+from signalcanary.notify.config import Config, NotificationsError, read_config
 from signalcanary.notify.notification import Notification, Severity
-from signalcanary.notify.outbox import Alert, Batch, Pending
+from signalcanary.notify.outbox import Batch
 from signalcanary.notify.receivers import DeliveryFailed, Throttled
+from signalcanary.notify.record import Pending
 from signalcanary.notify.render import build_message, title_of
+from signalcanary.notify.routing import Route
 
 OK, FAILED, USAGE = 0, 1, 2
 

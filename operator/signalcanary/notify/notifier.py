@@ -1,9 +1,8 @@
 """The task that tells people, beside the poller.
 
 What is decided is handed over by `note`, which neither waits nor fails. All else happens in
-here: the outbox is filled from it, each receiver has at most one message under way, and none
-waits for another. The record of what was told is written after a short while, so that one write
-tells of the taking in and of the delivery; if the process dies before, it is told again.
+here: the outbox is filled from it, each receiver has at most one message under way, and none waits
+for another.
 """
 
 from __future__ import annotations
@@ -12,70 +11,27 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from signalcanary.cluster import Cluster, ClusterError, Conflict
 from signalcanary.notify import receivers
-from signalcanary.notify.config import Config, NotificationsError, Receiver, read_config
-from signalcanary.notify.outbox import (
-    Alert,
-    Batch,
-    Ended,
-    Outbox,
-    Pending,
-    UnreadableRecord,
-    read_record,
-)
+from signalcanary.notify.alerts import Alert
+from signalcanary.notify.config import Config, NotificationsError, read_config
+from signalcanary.notify.endpoints import Receiver
+from signalcanary.notify.keeper import Keeper, Records
+from signalcanary.notify.outbox import Batch, Ended, Outbox
 from signalcanary.notify.receivers import DeliveryFailed, MessageRefused
+from signalcanary.notify.record import Pending
 from signalcanary.notify.render import Message, build_message
-from signalcanary.rollout import RolloutState
+from signalcanary.rollout import RolloutState, Transition
 from signalcanary.telemetry import OperatorMetrics
 
 logger = logging.getLogger(__name__)
-
-LOOK_BACK_BLINDLY: Final = timedelta(hours=24)
-"""Of the histories, where the record cannot be read: told twice rather than not at all."""
-
-
-class Records(Protocol):
-    """Keeps one text under optimistic concurrency."""
-
-    async def read(self) -> tuple[str, str] | None:
-        """The text and its version; None if there is none.
-
-        Raises:
-            ClusterError: nobody knows.
-        """
-
-    async def write(self, text: str, version: str | None) -> str:
-        """Replace the text of that version; returns the new version.
-
-        Raises:
-            Conflict: it is another version by now.
-            ClusterError: it was not written, or nobody knows.
-        """
-
-
-@dataclass(frozen=True)
-class ConfigMapRecords:
-    """A ConfigMap of the operator's namespace."""
-
-    cluster: Cluster
-    namespace: str
-    name: str
-
-    async def read(self) -> tuple[str, str] | None:
-        return await self.cluster.read_text(self.namespace, self.name, "outbox.json")
-
-    async def write(self, text: str, version: str | None) -> str:
-        return await self.cluster.write_text(
-            self.namespace, self.name, "outbox.json", text, version
-        )
 
 
 class Sender(Protocol):
@@ -91,13 +47,13 @@ class Pace:
     """How fast it goes. Unit of everything: seconds.
 
     Attributes:
-        record: from a change to its record.
+        record: from a change to its record, see `keeper`.
         reload: between two looks at the administrator's file.
         restate: between two times that an Alertmanager is told what fires.
         first_pause, longest_pause: between attempts: a random part of twice as much each time.
         longest_asked: that a server may ask for.
-        farewell: that the last record may take.
         forget: from an object's end until it is forgotten.
+        late: longest that a look at an object goes on after its end.
     """
 
     record: float = 1.0
@@ -106,8 +62,8 @@ class Pace:
     first_pause: float = 1.0
     longest_pause: float = 300.0
     longest_asked: float = 3600.0
-    farewell: float = 1.5
     forget: float = 600.0
+    late: float = 60.0
 
 
 def _now() -> datetime:
@@ -156,22 +112,16 @@ class Notifier:
         pace: Pace = Pace(),
     ) -> None:
         self._file = file
-        self._records = records
         self._metrics = metrics
         self._world = world
         self._pace = pace
-        self._started = world.now()
         self._noted: dict[str, tuple[Mapping[str, Any], RolloutState]] = {}
+        self._newest: dict[str, Transition] = {}
         self._gone: dict[str, float] = {}
         self._config: Config | None = None
         self._read_at = float("-inf")
-        self._text_complained: str | None = None
-        self._outbox: Outbox | None = None
-        self._version: str | None = None
-        self._record_task: asyncio.Task[None] | None = None
-        self._record_due: float | None = None
-        self._record_failures = 0
-        self._record_complaint: str | None = None
+        self._file_complaint: str | None = None
+        self._keeper = Keeper(records, world.now(), pace.record, self._pause, self._count)
         self._lines: dict[str, _Line] = {}
         self._wakeup = asyncio.Event()
 
@@ -179,13 +129,17 @@ class Notifier:
 
     def note(self, metadata: Mapping[str, Any], state: RolloutState) -> None:
         """An object as it was looked at; only what is new in its history is told."""
-        self._noted[metadata["uid"]] = (metadata, state)
-        self._gone.pop(metadata["uid"], None)
+        uid = metadata["uid"]
+        if self._gone.get(uid, inf) <= self._world.monotonic() - self._pace.late:
+            del self._gone[uid]  # it was not gone after all
+        if state.history[:1] == (self._newest.get(uid),):
+            return  # at nearly every look
+        self._noted[uid] = (metadata, state)
         self._wakeup.set()
 
     def forget(self, uid: str) -> None:
-        """An object is gone."""
-        self._gone[uid] = self._world.monotonic() + self._pace.forget
+        """An object is gone; a look at it that was under way may still be noted."""
+        self._gone[uid] = self._world.monotonic()
         self._wakeup.set()
 
     # ---------------------------------------------------------------- the loop
@@ -207,7 +161,7 @@ class Notifier:
                     complaint, pause = str(error), 5.0
                 await self._wait(pause)
         finally:
-            await self._end()
+            await self.end()
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -216,27 +170,22 @@ class Notifier:
         except TimeoutError:
             return
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """Stop what is under way, and put on record what was told."""
         tasks = [line.task for line in self._lines.values() if line.task]
-        tasks += [self._record_task] if self._record_task else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._outbox is not None and self._outbox.is_dirty:
-            try:
-                async with asyncio.timeout(self._pace.farewell):
-                    await self._record(self._outbox)
-            except (ClusterError, TimeoutError) as error:
-                logger.warning("notifications: what was told last may be told again: %s", error)
+        await self._keeper.end()
 
     def pause_seconds(self) -> float:
         """How long nothing is due, if nothing happens."""
         now = self._world.monotonic()
         due = [self._read_at + self._pace.reload]
-        due += [self._record_due] if self._record_due and not self._record_task else []
-        if self._outbox is not None and self._config is not None:
-            digest = self._outbox.next_digest(self._config, self._world.now())
+        keeper = self._keeper
+        due += [keeper.due] if keeper.due is not None and keeper.task is None else []
+        if keeper.outbox is not None and self._config is not None:
+            digest = keeper.outbox.next_digest(self._config, self._world.now())
             due += [now + digest.total_seconds()] if digest is not None else []
             for line in self._lines.values():
                 if line.task is None:
@@ -247,15 +196,13 @@ class Notifier:
     async def step(self) -> None:
         """Do what is due: read the file, take in, send, record."""
         await self._reload()
-        if self._outbox is None:
-            await self._load()
-        outbox, config = self._outbox, self._config
+        outbox = await self._keeper.load(self._world.monotonic())
         if outbox is None:
             return
-        if config is not None:
-            self._take_in(outbox, config)
-            self._send(outbox, config)
-        self._keep_record(outbox)
+        if self._config is not None:
+            self._take_in(outbox, self._config)
+            self._send(outbox, self._config)
+        self._keeper.keep(self._world.monotonic(), self._wakeup.set)
 
     # ---------------------------------------------------------------- the file
 
@@ -268,13 +215,13 @@ class Notifier:
             config = await asyncio.to_thread(read_config, self._file)
         except NotificationsError as error:
             self._metrics.notifications_config_ok.set(0)
-            if self._text_complained != str(error):
+            if self._file_complaint != str(error):
                 self._count(error)
                 kept = "nobody is told anything" if self._config is None else "the one before holds"
                 logger.error("notifications: %s; %s", error, kept)
-            self._text_complained = str(error)
+            self._file_complaint = str(error)
             return
-        self._text_complained = None
+        self._file_complaint = None
         self._metrics.notifications_config_ok.set(1)
         if config == self._config:
             return
@@ -302,7 +249,8 @@ class Notifier:
             oldest.labels(name).set_function(partial(self._oldest_seconds, name))
 
     def _waiting(self, receiver: str) -> Sequence[Pending]:
-        return self._outbox.waiting(receiver) if self._outbox is not None else ()
+        outbox = self._keeper.outbox
+        return outbox.waiting(receiver) if outbox is not None else ()
 
     def _count_waiting(self, receiver: str) -> float:
         return float(len(self._waiting(receiver)))
@@ -312,102 +260,25 @@ class Notifier:
         ages = [(now - item.taken).total_seconds() for item in self._waiting(receiver)]
         return max(ages, default=0.0)
 
-    # ---------------------------------------------------------------- the record
-
-    async def _load(self) -> None:
-        """Find out what was told before; until then nothing is."""
-        if self._record_due is not None and self._world.monotonic() < self._record_due:
-            return
-        try:
-            found = await self._records.read()
-            if found is None:
-                # From now on a process that dies is missed: the next one looks back to here.
-                first = Outbox(since=self._started).to_record()
-                found = first, await self._records.write(first, None)
-        except ClusterError as error:
-            self._record_failed(error, "read")
-            return
-        self._record_failures, self._record_due = 0, None
-        text, self._version = found
-        try:
-            self._outbox = read_record(text)
-        except UnreadableRecord as error:
-            self._count(error)
-            since = self._started - LOOK_BACK_BLINDLY
-            logger.error(
-                "notifications: the record of what was told cannot be read (%s); what happened "
-                "since %s is told again",
-                error,
-                since.isoformat(timespec="seconds"),
-            )
-            self._outbox = Outbox(since=since)
-
-    def _keep_record(self, outbox: Outbox) -> None:
-        now = self._world.monotonic()
-        if not outbox.is_dirty or self._record_task is not None:
-            return
-        if self._record_due is None:
-            self._record_due = now + self._pace.record
-        if now >= self._record_due:
-            self._record_task = asyncio.create_task(self._write(outbox), name="notify-record")
-
-    async def _write(self, outbox: Outbox) -> None:
-        try:
-            await self._record(outbox)
-        except ClusterError as error:
-            outbox.is_dirty = True
-            self._record_failed(error, "written")
-        except Exception as error:
-            outbox.is_dirty = True
-            self._record_failed(error, "written")
-            logger.exception("notifications: the record could not be written")
-        else:
-            self._record_failures, self._record_due, self._record_complaint = 0, None, None
-        finally:
-            self._record_task = None
-            self._wakeup.set()
-
-    async def _record(self, outbox: Outbox) -> None:
-        outbox.is_dirty = False
-        try:
-            self._version = await self._records.write(outbox.to_record(), self._version)
-        except Conflict:
-            # A leader before this one has written last, or somebody by hand.
-            found = await self._records.read()
-            self._version = None
-            if found is not None:
-                text, self._version = found
-                try:
-                    outbox.absorb(text)
-                except UnreadableRecord as error:
-                    self._count(error)
-            outbox.is_dirty = False
-            self._version = await self._records.write(outbox.to_record(), self._version)
-        except BaseException:
-            outbox.is_dirty = True
-            raise
-
-    def _record_failed(self, error: Exception, what: str) -> None:
-        self._count(error)
-        self._record_failures += 1
-        self._record_due = self._world.monotonic() + self._pause(self._record_failures)
-        if self._record_complaint != str(error):
-            logger.error(
-                "notifications: the record was not %s, and is tried again: %s", what, error
-            )
-        self._record_complaint = str(error)
-
     # ---------------------------------------------------------------- taking in and sending
 
     def _take_in(self, outbox: Outbox, config: Config) -> None:
         now, ended = self._world.now(), outbox.drop_receivers(config)
         noted, self._noted = self._noted, {}
-        for metadata, state in noted.values():
-            ended += outbox.take(metadata, state, config, now)
-        for uid, until in list(self._gone.items()):
+        for uid, (metadata, state) in noted.items():
+            try:
+                ended += outbox.take(metadata, state, config, now)
+            except Exception as error:
+                # Whatever it holds, it keeps no other from being told of; noted again soon.
+                self._count(error)
+                logger.exception("notifications: %s cannot be told of", uid)
+            else:
+                self._newest.update((uid, newest) for newest in state.history[:1])
+        for uid, since in list(self._gone.items()):
             ended += outbox.resolve(uid, config, now)
-            if self._world.monotonic() >= until:
+            if self._world.monotonic() >= since + self._pace.forget:
                 outbox.forget(uid)
+                self._newest.pop(uid, None)
                 del self._gone[uid]
         self._tell_ended(ended)
 
@@ -426,20 +297,27 @@ class Notifier:
                 continue
             aside = {key for key, (_, until) in line.aside.items() if monotonic < until}
             batch = outbox.next_batch(name, config, now, aside)
-            attempt: Awaitable[None] | None = None
+            attempt: Coroutine[Any, Any, None] | None = None
             if batch is not None:
                 attempt = self._deliver(outbox, batch, config, line)
             elif monotonic - line.restated >= self._pace.restate and outbox.alerts_of(name):
                 line.restated = monotonic
                 attempt = self._restate(outbox, name, config, line)
             if attempt is not None:
-                line.task = asyncio.ensure_future(attempt)
+                line.task = asyncio.create_task(self._occupy(line, attempt), name=f"notify-{name}")
+
+    async def _occupy(self, line: _Line, attempt: Coroutine[Any, Any, None]) -> None:
+        try:
+            await attempt
+        finally:
+            line.task = None
+            self._wakeup.set()
 
     async def _deliver(self, outbox: Outbox, batch: Batch, config: Config, line: _Line) -> None:
-        name, now = batch.receiver, self._world.now()
-        message = build_message(batch, config.cluster, now)
+        name = batch.receiver
 
         async def send() -> str:
+            message = build_message(batch, config.cluster, self._world.now())
             return await self._world.sender.send(config.receivers[name], message)
 
         error = await self._attempt(name, line, send, [item.id for item in batch.notifications])
@@ -448,7 +326,6 @@ class Notifier:
             for item in batch.notifications:
                 line.aside.pop(item.id, None)
                 self._metrics.notifications.labels(name, "delivered").inc()
-            line.restated = self._world.monotonic()
             return
         ended = outbox.failed(batch, config, self._world.now())
         for one in ended:
@@ -476,16 +353,15 @@ class Notifier:
         except Exception as error:
             kind = type(error).__name__
             self._metrics.notification_attempts.labels(name, kind).inc()
-            if isinstance(error, MessageRefused):
-                # The receiver is well: what it refuses is tried again, but not in others' way.
+            if isinstance(error, DeliveryFailed) and not isinstance(error, MessageRefused):
+                line.failures += 1
+                asked = min(error.retry_after_seconds, self._pace.longest_asked)
+                line.until = monotonic() + max(self._pause(line.failures), asked)
+            else:
+                # It is the message's: that is tried again, but not in the way of others.
                 for key in ids:
                     count = line.aside.get(key, (0, 0.0))[0] + 1
                     line.aside[key] = (count, monotonic() + self._pause(count))
-            else:
-                line.failures += 1
-                asked = getattr(error, "retry_after_seconds", 0.0)
-                pause = max(self._pause(line.failures), min(asked, self._pace.longest_asked))
-                line.until = monotonic() + pause
             if line.complaint != f"{kind}: {error}":
                 logger.warning("notifications: %s: %s: %s; tried again", name, kind, error)
                 if not isinstance(error, DeliveryFailed):
@@ -498,9 +374,6 @@ class Notifier:
                 logger.info("notifications: %s takes messages again", name)
             line.failures, line.until, line.complaint = 0, 0.0, None
             return None
-        finally:
-            line.task = None
-            self._wakeup.set()
 
     def _pause(self, failures: int) -> float:
         """Full jitter: any part of a bound that doubles, so that many do not come back at once."""
@@ -514,6 +387,6 @@ class Notifier:
         """Wait until no attempt and no write is under way."""
         while tasks := [
             *(line.task for line in self._lines.values() if line.task),
-            *([self._record_task] if self._record_task else []),
+            *([self._keeper.task] if self._keeper.task else []),
         ]:
             await asyncio.wait(tasks)

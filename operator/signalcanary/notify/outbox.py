@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pydantic import ConfigDict, Field, ValidationError
-
-from signalcanary.contract import Model
-from signalcanary.notify.config import DIGESTED, Config, Route
+from signalcanary.notify.alerts import Alert, build_alert, is_alertmanager, resolved
+from signalcanary.notify.config import Config
 from signalcanary.notify.notification import (
     DELETED,
     ROLLED_BACK,
@@ -27,6 +25,8 @@ from signalcanary.notify.notification import (
     build_notification,
     id_of,
 )
+from signalcanary.notify.record import Pending, Record, parse_record
+from signalcanary.notify.routing import DIGESTED, Route
 from signalcanary.rollout import MAX_HISTORY, Phase, RolloutState
 
 MAX_PENDING_BYTES: Final = 512 * 1024
@@ -35,61 +35,6 @@ of objects at rest, some 40 bytes each."""
 
 MAX_DIGESTED: Final = 50
 """Notifications in one message."""
-
-
-class UnreadableRecord(Exception):
-    """A record was not written by this module."""
-
-
-class Alert(Model):
-    """An alert as Alertmanager knows it: by its labels.
-
-    Attributes:
-        ends_at: when it was resolved; None while it fires.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    labels: dict[str, str]
-    annotations: dict[str, str] = Field(default_factory=dict)
-    starts_at: datetime
-    ends_at: datetime | None = None
-
-
-class Pending(Model):
-    """A notification that has not reached everybody yet.
-
-    Attributes:
-        taken: when it was taken in.
-        to: by receiver that it has not reached, the route.
-        alerts: by receiver that is an Alertmanager, what it is told.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    notification: Notification
-    taken: datetime
-    to: dict[str, str]
-    alerts: dict[str, tuple[Alert, ...]] = Field(default_factory=dict)
-
-
-class Record(Model):
-    """What is kept over a restart.
-
-    Attributes:
-        since: when notifications were first on: what happened before is not told.
-        known: by the beginning of the uid, the newest transition that was taken in.
-        missed: by receiver, how many notifications it was not told of, nor of that fact.
-        firing: by uid and receiver, the alert that fires.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    since: datetime
-    known: dict[str, str] = Field(default_factory=dict)
-    pending: tuple[Pending, ...] = ()
-    missed: dict[str, int] = Field(default_factory=dict)
-    firing: dict[str, dict[str, Alert]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,14 +150,14 @@ class Outbox:
         told: list[tuple[str, tuple[Alert, ...]]] = []
         if notification.phase in (Phase.SUCCEEDED.value, DELETED):
             told = [
-                (receiver, (_resolved(alert, notification.time),))
+                (receiver, (resolved(alert, notification.time),))
                 for receiver, alert in firing.items()
-                if _is_alertmanager(config, receiver)
+                if is_alertmanager(config, receiver)
             ]
             firing.clear()
         elif notification.phase in ROLLED_BACK:
             for receiver in routed:
-                if _is_alertmanager(config, receiver):
+                if is_alertmanager(config, receiver):
                     told.append((receiver, self._fire(notification, receiver, config)))
         if not firing:
             del self.firing[notification.uid]
@@ -220,10 +165,10 @@ class Outbox:
 
     def _fire(self, notification: Notification, receiver: str, config: Config) -> tuple[Alert, ...]:
         firing = self.firing[notification.uid]
-        alert, before = _alert(notification, receiver, config), firing.get(receiver)
+        alert, before = build_alert(notification, receiver, config), firing.get(receiver)
         if before is not None and before.labels != alert.labels:
             firing[receiver] = alert
-            return (_resolved(before, notification.time), alert)
+            return (resolved(before, notification.time), alert)
         if before is not None:
             # The same alert goes on, in the words of now.
             alert = alert.model_copy(update={"starts_at": before.starts_at})
@@ -336,7 +281,7 @@ class Outbox:
         for receiver in [r for r in self.missed if r not in config.receivers]:
             del self.missed[receiver]
         for uid, fired in list(self.firing.items()):
-            kept = {r: alert for r, alert in fired.items() if _is_alertmanager(config, r)}
+            kept = {r: alert for r, alert in fired.items() if is_alertmanager(config, r)}
             self.firing[uid] = kept
             if not kept:
                 del self.firing[uid]
@@ -394,7 +339,7 @@ class Outbox:
         Raises:
             UnreadableRecord: it is none.
         """
-        theirs = _parse(text)
+        theirs = parse_record(text)
         for uid, newest in theirs.known.items():
             self.known.setdefault(uid, newest)
         for item in theirs.pending:
@@ -411,7 +356,7 @@ def read_record(text: str) -> Outbox:
     Raises:
         UnreadableRecord: it is none.
     """
-    record = _parse(text)
+    record = parse_record(text)
     outbox = Outbox(
         since=record.since,
         known=dict(record.known),
@@ -422,20 +367,6 @@ def read_record(text: str) -> Outbox:
         outbox._add(item)
     outbox.is_dirty = False
     return outbox
-
-
-def _parse(text: str) -> Record:
-    try:
-        return Record.model_validate_json(text)
-    except ValidationError as error:
-        raise UnreadableRecord(
-            f"{error.error_count()} errors, the first: {_first(error)}"
-        ) from None
-
-
-def _first(error: ValidationError) -> str:
-    detail = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
 
 
 def _short(uid: str) -> str:
@@ -460,36 +391,3 @@ def _is_digested(item: Pending, route: Route, receiver: str) -> bool:
 def _waits(oldest: Pending, route: Route, now: datetime) -> bool:
     """Whether a digest is not over; one that is of the future, by a clock set back, is."""
     return timedelta(0) <= now - oldest.taken < route.digest
-
-
-def _is_alertmanager(config: Config, receiver: str) -> bool:
-    found = config.receivers.get(receiver)
-    return found is not None and found.alertmanager is not None
-
-
-def _alert(notification: Notification, receiver: str, config: Config) -> Alert:
-    alertmanager = config.receivers[receiver].alertmanager
-    assert alertmanager is not None
-    labels = {
-        **alertmanager.labels,
-        "alertname": "SignalCanaryRolledBack",
-        "namespace": notification.namespace,
-        "signalcanary": notification.name,
-        "severity": notification.severity.value,
-    }
-    if config.cluster:
-        labels["cluster"] = config.cluster
-    annotations = {
-        "summary": f"{notification.namespace}/{notification.name}: {notification.version} "
-        f"{'is rolled back' if notification.phase == Phase.ROLLED_BACK else 'is rolling back'} "
-        f"({notification.reason})",
-        "description": notification.message,
-        "version": notification.version,
-        "stable": notification.stable or "none",
-        "notification_id": notification.id,
-    }
-    return Alert(labels=labels, annotations=annotations, starts_at=notification.time)
-
-
-def _resolved(alert: Alert, at: datetime) -> Alert:
-    return alert.model_copy(update={"ends_at": max(at, alert.starts_at)})

@@ -31,11 +31,10 @@ import aiohttp
 import aiosmtplib
 
 from signalcanary.contract import format_duration
-from signalcanary.notify.config import Receiver
-from signalcanary.notify.outbox import Alert
+from signalcanary.notify.alerts import Alert, alerts_payload
+from signalcanary.notify.endpoints import Receiver
 from signalcanary.notify.render import (
     Message,
-    alerts_payload,
     email_message,
     slack_payload,
     webhook_headers,
@@ -129,7 +128,7 @@ async def _post(receiver: Receiver, body: bytes, headers: Mapping[str, str], pat
     try:
         url = receiver.url().rstrip("/") + path if path else receiver.url()
         sent = {"User-Agent": "signalcanary", **headers, **_authorization(receiver)}
-        context = _tls(receiver, endpoint.tls)
+        context = _tls(receiver, endpoint.tls) if url.startswith("https:") else True
     except (UnreadableCredentials, OSError) as error:
         raise NotAccepted(str(error)) from None
     proxy = str(endpoint.proxy_url) if endpoint.proxy_url else None

@@ -14,21 +14,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from string import Template
 from typing import Any, Final
 
-from signalcanary.notify.config import Email
+from signalcanary.notify.endpoints import Email
 from signalcanary.notify.notification import Notification, Severity
-from signalcanary.notify.outbox import Alert, Batch
+from signalcanary.notify.outbox import Batch
 from signalcanary.revisions import canonical_hash
 
 PAYLOAD_VERSION: Final = "1"
-
-FIRING_FOR: Final = timedelta(hours=1)
-"""How long an alert fires without being said again, which it is much more often."""
 
 _MAX_SLACK_CHARS: Final = 35_000
 """Slack cuts a message at 40,000 characters."""
@@ -173,26 +170,6 @@ def webhook_headers(message: Message, body: bytes, key: bytes | None) -> Mapping
         digest = hmac.new(key, signed, hashlib.sha256).digest()
         headers["Webhook-Signature"] = f"v1,{base64.b64encode(digest).decode()}"
     return headers
-
-
-# --------------------------------------------------------------------------- Alertmanager
-
-
-def alerts_payload(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
-    """For POST /api/v2/alerts. What fires has an end, so that it goes if nobody says it again."""
-    return [
-        {
-            "labels": alert.labels,
-            "annotations": alert.annotations,
-            "startsAt": _instant(alert.starts_at),
-            "endsAt": _instant(alert.ends_at or now + FIRING_FOR),
-        }
-        for alert in alerts
-    ]
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # --------------------------------------------------------------------------- e-mail

@@ -16,9 +16,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from signalcanary.cluster import ClusterError, Conflict
-from signalcanary.notify.config import Config, Receiver, parse_config
+from signalcanary.notify.alerts import Alert
+from signalcanary.notify.config import Config, parse_config
+from signalcanary.notify.endpoints import Receiver
 from signalcanary.notify.notifier import Notifier, Pace, World
-from signalcanary.notify.outbox import Alert
 from signalcanary.notify.receivers import DeliveryFailed
 from signalcanary.notify.render import Message
 from signalcanary.revisions import RevisionRef

@@ -15,7 +15,7 @@ from notify_kit import Canary, FakeSender, Station
 from signalcanary.notify.notification import id_of
 from signalcanary.notify.receivers import MessageRefused, ServerFailed, Throttled, Unreachable
 from signalcanary.notify.render import Message
-from signalcanary.rollout import Phase
+from signalcanary.rollout import MAX_HISTORY, Phase
 
 SCHEDULES = int(os.environ.get("SIGNALCANARY_OUTBOX_SCHEDULES", "50"))
 
@@ -31,6 +31,7 @@ UIDS = ("one", "two", "three")
 
 ACTIONS = st.one_of(
     st.tuples(st.just("transition"), st.sampled_from(UIDS), st.booleans()),
+    st.tuples(st.just("burst"), st.sampled_from(UIDS), st.integers(2, 14)),
     st.tuples(st.just("receiver"), st.sampled_from(["hook", "other"]), st.sampled_from([*ERRORS])),
     st.tuples(st.just("records"), st.sampled_from([None, None, "away", "the answer is lost"])),
     st.tuples(st.just("advance"), st.sampled_from([0.1, 1.0, 7.0, 400.0])),
@@ -69,6 +70,7 @@ class Simulation:
         self.expected: dict[str, list[str]] = {}
         self.count = 0
         self.missed_told = {"hook": 0, "other": 0}
+        self.on_record: list[str] = []
 
     def before(self, message: Message) -> None:
         error = ERRORS[self.health[message.batch.receiver]]
@@ -94,6 +96,9 @@ class Simulation:
         match action:
             case ("transition", uid, is_noted):
                 self.transition(uid, is_noted)
+            case ("burst", uid, count):
+                for _ in range(count):
+                    self.transition(uid, True)
             case ("receiver", name, health):
                 self.health[name] = health
             case ("records", trouble):
@@ -105,16 +110,20 @@ class Simulation:
             case ("crash",):
                 self.restart()
             case ("stop",):
-                await self.station.notifier._end()
+                await self.station.notifier.end()
                 self.restart()
             case ("deleted", uid) if uid in self.canaries:
-                # What was noted of it before is told though it is gone.
-                canary = self.canaries.pop(uid)
-                self.station.note(canary)
-                self.station.notifier.forget(uid)
-                await self.station.steps()
-                if self.station.records.trouble is None:
-                    await self.station.steps(2, 1.1)
+                await self.delete(uid)
+
+    async def delete(self, uid: str) -> None:
+        """What was noted of an object is told though it is gone, once it is on record."""
+        canary = self.canaries.pop(uid)
+        self.station.note(canary)
+        self.station.notifier.forget(uid)
+        noted = self.expected.pop(uid)
+        if self.station.records.trouble is None:
+            await self.station.steps(3, 400.0)
+            self.on_record += noted[-MAX_HISTORY:]
 
     async def run(self, actions: list[tuple[Any, ...]]) -> None:
         await self.station.steps()  # notifications are on
@@ -125,7 +134,15 @@ class Simulation:
         self.station.records.trouble = None
         for uid in self.canaries:
             self.transition(uid, True)
-        await self.station.steps(8, 400.0)
+        await self.station.steps(3, 400.0)  # longer than any pause, and than a digest
+        left = -1
+        while left != (left := self.left()):
+            await self.station.steps(10, 15.0)
+
+    def left(self) -> int:
+        outbox = self.station.notifier._keeper.outbox
+        assert outbox is not None
+        return len(outbox.pending)
 
 
 @settings(max_examples=SCHEDULES, deadline=None)
@@ -141,11 +158,12 @@ def test_every_transition_is_told_or_its_loss_is(actions: list[tuple[Any, ...]])
             assert not lost or simulation.missed_told[receiver], (receiver, uid, lost)
         # The newest ten of each object are in its status, and so never lost at all.
         for uid in simulation.canaries:
-            assert set(simulation.expected[uid][-10:]) <= told
+            assert set(simulation.expected[uid][-MAX_HISTORY:]) <= told
+        assert set(simulation.on_record) <= told
 
 
 @settings(max_examples=SCHEDULES // 2, deadline=None)
-@given(st.lists(ACTIONS.filter(lambda a: a[0] not in ("crash", "stop", "deleted")), max_size=60))
+@given(st.lists(ACTIONS.filter(lambda a: a[0] not in ("crash", "stop", "deleted")), max_size=40))
 def test_without_a_crash_each_is_told_once_and_in_order(actions: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         simulation = Simulation(Path(folder))
@@ -155,6 +173,8 @@ def test_without_a_crash_each_is_told_once_and_in_order(actions: list[tuple[Any,
         with_steps = [each for a in actions for each in (a, ("step", 1))]
         asyncio.run(simulation.run(with_steps))
     told = simulation.sender.ids("hook")
-    assert len(told) == len(set(told)) == simulation.count
+    assert len(told) == len(set(told))
+    assert simulation.missed_told["hook"] or len(told) == simulation.count
     for uid in simulation.canaries:
-        assert [key for key in told if key in simulation.expected[uid]] == simulation.expected[uid]
+        expected = [key for key in simulation.expected[uid] if key in set(told)]
+        assert [key for key in told if key in expected] == expected

@@ -250,8 +250,8 @@ async def test_a_message_that_is_refused_is_in_nobodys_way(station: Station) -> 
 
 async def test_a_full_outbox_sheds_the_mildest_and_says_so(station: Station) -> None:
     await station.steps()
-    assert station.notifier._outbox is not None
-    station.notifier._outbox.max_bytes = 1500
+    assert station.notifier._keeper.outbox is not None
+    station.notifier._keeper.outbox.max_bytes = 1500
     station.sender.before = failing(Unreachable("away"))
     for n in range(8):
         made = Canary(uid=f"uid-{n}", name=f"demo{n}")
@@ -422,8 +422,67 @@ async def test_an_alert_is_said_again_while_it_fires_and_ends_with_its_object(
     station.sender.alerts.clear()
     await station.steps(20, 60.0)
     assert station.sender.alerts == []
-    assert station.notifier._outbox is not None
-    assert station.notifier._outbox.known == {}
+    assert station.notifier._keeper.outbox is not None
+    assert station.notifier._keeper.outbox.known == {}
+
+
+async def test_an_alert_is_said_again_however_much_else_is_told(tmp_path: Path) -> None:
+    receivers = {"am": {"alertmanager": {"url": "http://127.0.0.1:9"}}}
+    station = Station(tmp_path, {"receivers": receivers, "routes": [{"receivers": ["am"]}]})
+    await station.steps()
+    for n in range(20):
+        made = Canary(uid=f"uid-{n}", name=f"demo{n}")
+        made.enter(Phase.ROLLED_BACK, "ConditionBreached", station.now())
+        station.note(made)
+        await station.steps(2, 60.0)
+    first = [alert for alert in station.sender.alerts if alert.labels["signalcanary"] == "demo0"]
+    assert len(first) >= 6
+
+
+async def test_a_look_that_ends_after_its_object_keeps_no_alert_firing(tmp_path: Path) -> None:
+    receivers = {"am": {"alertmanager": {"url": "http://127.0.0.1:9"}}}
+    station = Station(tmp_path, {"receivers": receivers, "routes": [{"receivers": ["am"]}]})
+    await station.steps()
+    demo = Canary()
+    demo.enter(Phase.ROLLED_BACK, "ConditionBreached", station.now())
+    station.notifier.forget(demo.uid)
+    station.note(demo)
+    await settle(station)
+    fired, resolved = (message.batch.alerts() for message in station.sender.sent["am"])
+    assert fired[0].ends_at is None
+    assert resolved[0].ends_at is not None
+    await station.steps(20, 60.0)
+    assert station.sender.alerts == []
+
+
+# --------------------------------------------------------------------------- bugs
+
+
+async def test_an_object_that_cannot_be_told_of_keeps_no_other_from_it(station: Station) -> None:
+    await station.steps()
+    strange = canary(station, "strange", uid="uid-2", name=["no", "name"])
+    station.note(strange)
+    station.note(canary(station, "good"))
+    await settle(station)
+    assert station.sender.told() == ["good"]
+    assert station.counted("notification_errors_total", error="ValidationError") >= 1
+
+
+async def test_a_message_that_cannot_be_written_is_in_nobodys_way(station: Station) -> None:
+    await station.steps()
+
+    def before(message: Any) -> None:
+        if message.notifications[0].message == "bug" and station.seconds < 60:
+            raise KeyError("bug")
+
+    station.sender.before = before
+    station.note(canary(station, "bug", "good"))
+    await settle(station)
+    assert station.sender.told() == ["good"]
+    attempts = {"receiver": "hook", "result": "KeyError"}
+    assert station.counted("notification_attempts_total", **attempts) >= 1
+    await station.steps(30, 10.0)
+    assert station.sender.told() == ["good", "bug"]
 
 
 # --------------------------------------------------------------------------- as it runs
@@ -461,7 +520,7 @@ async def test_a_server_that_fails_in_every_way_and_comes_back_gets_every_messag
             demo.enter(Phase.PROGRESSING, "StageStarted", World().now(), f"n{n}")
         notifier.note(demo.metadata, demo.state)
         await until(lambda: len(server.requests) >= 8)
-        await until(lambda: not notifier._outbox or not notifier._outbox.pending)
+        await until(lambda: not notifier._keeper.outbox or not notifier._keeper.outbox.pending)
         task.cancel()
         await asyncio.wait({task})
     told = [request.json["notifications"][0]["message"] for request in server.requests]
