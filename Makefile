@@ -74,6 +74,10 @@ generate: setup ## Write the CRD anew from the models
 kustomize: setup cluster-tools ## Write charts/kustomize/base anew from the chart
 	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/integration/operator/test_kustomize.py
 
+.PHONY: dashboards
+dashboards: ## Write the Grafana dashboards of the chart anew from their panels
+	$(PYTHON) hack/dashboards.py
+
 .PHONY: gitops
 gitops: setup ## Write charts/argocd/argocd-cm.yaml anew from the scripts beside it
 	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/unit/edges/test_gitops.py

@@ -8,9 +8,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "hack"))
+
+from scrape_kit import Scraped, find_prometheus, operating, scraping
+
+import dashboards
+
+REPO = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.timeout(280)
 
@@ -85,13 +97,46 @@ def lines_until(stream: Iterator[str], wanted: str) -> list[str]:
     raise AssertionError(f"{wanted!r} never came: {''.join(lines)}")
 
 
-def test_the_good_version_is_promoted_and_the_bad_one_rolled_back(
-    tmp_path: Path, start: Start
-) -> None:
-    data = tmp_path / "demo"
-    process = start(data)
-    output, errors = process.communicate(timeout=270)
-    assert process.returncode == 0, f"{output}\n{errors}"
+DEMO = "whole-demo"
+"""Name of its folder, by which its processes are known."""
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped | None]:
+    """A Prometheus that scrapes the demo's workloads, with the chart's rules; None without one."""
+    program = find_prometheus()
+    if program is None:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("prometheus")
+    with operating("demo-signal") as operator, scraping(folder, program, DEMO, operator) as found:
+        yield found
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo that has been run to its end."""
+
+    done: subprocess.CompletedProcess[str]
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def demo(scraped: Scraped | None, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    data = tmp_path_factory.getbasetemp() / DEMO
+    done = subprocess.run(
+        [sys.executable, "-m", "signalcanary", "demo", "--plain", f"--data={data}"],
+        capture_output=True,
+        text=True,
+        timeout=270,
+        check=False,
+    )
+    return Demo(done, data)
+
+
+def test_the_good_version_is_promoted_and_the_bad_one_rolled_back(demo: Demo) -> None:
+    data, output, errors = demo.data, demo.done.stdout, demo.done.stderr
+    assert demo.done.returncode == 0, f"{output}\n{errors}"
     assert errors == ""
     assert re.search(r"^v1\.0 promoted after \d+ s$", output, re.MULTILINE)
     assert re.search(
@@ -112,6 +157,30 @@ def test_the_good_version_is_promoted_and_the_bad_one_rolled_back(
     assert int(took) < 120
     assert output.count("$ kubectl describe signalcanary demo-signal") == 2
     assert_nothing_is_left(output, data)
+
+
+def test_every_query_of_the_dashboards_gives_data(demo: Demo, scraped: Scraped | None) -> None:
+    """And every recording rule; where all is well some panels are empty, but asked all the same."""
+    if scraped is None:
+        problem = "no prometheus: run `python3 hack/cluster/cluster.py tools` first"
+        pytest.fail(problem) if os.environ.get("SIGNALCANARY_REQUIRE_CLUSTER") else pytest.skip(
+            problem
+        )
+    (horizon,) = scraped.values("platt_test_samples", "horizon")
+    values = {"namespace": "default", "signalcanary": "demo-signal", "horizon": horizon}
+    values |= {"symbol": ".*", "condition": ".*", "__rate_interval": "1m"}
+    empty = []
+    for panel in [*dashboards.ROLLOUT_PANELS, *dashboards.FLEET_PANELS]:
+        if isinstance(panel, str):
+            continue
+        for query in panel.queries.values():
+            found = scraped.has(Template(query).substitute(values))
+            if not found and not panel.may_be_empty:
+                empty.append((panel.title, query))
+    rules = yaml.safe_load((REPO / "charts/signalcanary/files/rules/recording.yaml").read_text())
+    recorded = [rule["record"] for group in rules["groups"] for rule in group["rules"]]
+    empty += [("recording rule", name) for name in recorded if not scraped.has(name)]
+    assert not empty, "\n".join(f"{where}: {query}" for where, query in empty)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

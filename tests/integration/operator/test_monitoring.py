@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "hack"))
+
 from api_server import REPO, ApiServer
 
+import dashboards
 from signalcanary.api import SignalCanarySpec
 from signalcanary.resources import Owner, WorkloadSettings, build_resources
 from signalcanary.revisions import build_revision, refer_to
@@ -60,16 +67,35 @@ def test_every_alert_says_what_where_and_what_to_do() -> None:
         assert annotations["description"].endswith("."), name
 
 
-def test_every_series_that_a_rule_reads_is_exported() -> None:
-    """By the page of metrics, which is written from the collectors; a histogram's name ends."""
-    exported = set(re.findall(r"^\| `(\w+)` \|", (REPO / "docs/metrics.md").read_text(), re.M))
-    recorded = {rule["record"] for rule in rules() if "record" in rule}
-    for rule in rules():
-        text = re.sub(r'"[^"]*"|\b(by|on|ignoring) \([^)]*\)', "", rule["expr"])
-        read = set(re.findall(r"[a-z][a-z0-9_]*:[a-z0-9_:]+|\b[a-z0-9]+_[a-z0-9_]+\b", text))
-        read = {name.removesuffix("_bucket") for name in read} - {"histogram_quantile"}
-        assert read, rule
-        assert read <= exported | recorded, (rule, read - exported - recorded)
+def queries() -> Iterator[str]:
+    """All that is asked of Prometheus: by rules, panels and variables of dashboards."""
+    yield from (rule["expr"] for rule in rules())
+    for panel in (*dashboards.ROLLOUT_PANELS, *dashboards.FLEET_PANELS):
+        yield from () if isinstance(panel, str) else panel.queries.values()
+    yield from (variable["definition"] for variable in dashboards.VARIABLES)
+
+
+def exported() -> dict[str, set[str]]:
+    """The labels of every series by its name, from the page that the collectors write."""
+    text = (REPO / "docs/metrics.md").read_text()
+    common = {"namespace", "signalcanary", "track", "revision"}
+    rows = re.findall(r"^\| `(\w+)` \| \w+ \|[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    return {name: {*re.findall(r"`(\w+)`", labels), *common} for name, labels in rows}
+
+
+def test_every_series_that_is_read_is_exported_with_the_labels_that_it_is_chosen_by() -> None:
+    known = exported() | {rule["record"]: None for rule in rules() if "record" in rule}
+    for query in queries():
+        bare = re.sub(r'"[^"]*"|\b(by|on|ignoring) \([^)]*\)|\{[^}]*\}', "", query)
+        read = set(re.findall(r"[a-z][a-z0-9_]*:[a-z0-9_:]+|\b[a-z0-9]+_[a-z0-9_]+\b", bare))
+        read -= {"histogram_quantile", "label_values", "object_namespace"}
+        assert read, query
+        for name in read:
+            assert name.removesuffix("_bucket") in known, (query, name)
+        for name, selector in re.findall(r'([a-z0-9_:]+)\{((?:[^}"]|"[^"]*")*)\}', query):
+            labels = set(re.findall(r'(\w+)(?:=|!=|=~|!~)"', selector))
+            has = known[name.removesuffix("_bucket")]
+            assert has is None or labels <= has, (query, labels - has)
 
 
 def test_the_chart_renders_the_rules_as_they_are(
@@ -126,3 +152,37 @@ def selects(selector: dict[str, Any], pod: dict[str, Any]) -> bool:
         rule["operator"] == "In" and labels.get(rule["key"]) in rule["values"]
         for rule in selector.get("matchExpressions", ())
     )
+
+
+def test_the_dashboards_are_in_step_with_their_panels() -> None:
+    for name, (title, uid, panels, variables) in dashboards.DASHBOARDS.items():
+        text = dashboards.render(title, uid, panels, *variables)
+        assert (dashboards.FOLDER / name).read_text() == text, "run make dashboards"
+
+
+def test_the_panels_lie_side_by_side_and_use_the_variables_that_there_are() -> None:
+    for name in dashboards.DASHBOARDS:
+        text = (dashboards.FOLDER / name).read_text()
+        dashboard = json.loads(text)
+        known = {variable["name"] for variable in dashboard["templating"]["list"]}
+        used = set(re.findall(r"\$\{?(?!__)(\w+)", text))
+        assert used <= known, used - known
+        taken: set[tuple[int, int]] = set()
+        for panel in dashboard["panels"]:
+            grid = panel["gridPos"]
+            columns = range(grid["x"], grid["x"] + grid["w"])
+            cells = {(x, y) for x in columns for y in range(grid["y"], grid["y"] + grid["h"])}
+            assert columns.stop <= dashboards.WIDTH
+            assert not taken & cells, panel["title"]
+            taken |= cells
+        assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_chart_brings_the_dashboards(api: ApiServer) -> None:
+    items = api.template(*ON, "--set=monitoring.dashboards.enabled=true")
+    maps = [i for i in items if "grafana_dashboard" in i["metadata"].get("labels", {})]
+    texts = [text for item in maps for text in item["data"].values()]
+    expected = [(dashboards.FOLDER / name).read_text() for name in dashboards.DASHBOARDS]
+    assert sorted(map(str.strip, texts)) == sorted(map(str.strip, expected))
+    names = [item["metadata"]["name"] for item in api.template(*ON)]
+    assert not any("dashboard" in name for name in names)
