@@ -31,6 +31,7 @@ from signalcanary.telemetry import OperatorMetrics
 __all__ = ["Cluster", "ClusterError", "Conflict", "Gone", "Listed", "Problem", "Refused", "connect"]
 
 FIELD_MANAGER: Final = "signalcanary"
+_MERGE: Final = "application/merge-patch+json"
 
 
 @asynccontextmanager
@@ -132,6 +133,20 @@ class Cluster:
         path += f"?fieldManager={FIELD_MANAGER}&force=true"
         applied: Live = await self._call("PATCH", path, kind.value, "apply", manifest)
         return applied
+
+    async def annotate(self, kind: Kind, item: Live, annotations: Mapping[str, str]) -> Live:
+        """Set annotations of an object that is not the operator's own.
+
+        Raises:
+            Gone: there is none of that name.
+            Refused: it is another object of that name by now: a uid does not change.
+        """
+        metadata = item["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        body = {"metadata": {"uid": metadata["uid"], "annotations": dict(annotations)}}
+        path += f"?fieldManager={FIELD_MANAGER}"
+        answer: Live = await self._call("PATCH", path, kind.value, "annotate", body, _MERGE)
+        return answer
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete an owned object and what hangs on it; one that is gone already, or is another
@@ -237,9 +252,15 @@ class Cluster:
             return  # posted before, by this process or the one before it
 
     async def _call(
-        self, method: str, path: str, kind: str, verb: str | None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        kind: str,
+        verb: str | None,
+        body: Any = None,
+        content: str | None = None,
     ) -> Any:
-        answer = await call(self._api, method, path, kind, body)
+        answer = await call(self._api, method, path, kind, body, content)
         if verb is not None:
             self._metrics.writes.labels(kind, verb).inc()
         return answer

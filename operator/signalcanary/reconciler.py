@@ -19,6 +19,7 @@ from signalcanary import status as statuses
 from signalcanary.cluster import Cluster, ClusterError, Conflict, Gone, Problem, Refused
 from signalcanary.contract import Track
 from signalcanary.evaluate import MetricsSeen
+from signalcanary.gate_note import GateNotes
 from signalcanary.lifecycle import decide
 from signalcanary.observe import observe_tracks, observe_workloads
 from signalcanary.resources import (
@@ -105,6 +106,7 @@ class Reconciler:
         self._posted: dict[str, set[Transition | Notice]] = {}
         self._warned: dict[str, dict[tuple[int, str, str], datetime]] = {}
         self._refusals: dict[str, str] = {}
+        self._gate_notes = GateNotes(cluster, store, metrics)
 
     async def persist(
         self,
@@ -175,6 +177,7 @@ class Reconciler:
         uid = outcome.subject.owner.uid
         try:
             problems = await self._act(outcome.subject, outcome.desired)
+            await self._gate_notes.tell(outcome.subject)
         finally:
             # After what was done, and also if it could not be done: it is decided.
             if self._listener is not None:
@@ -376,6 +379,7 @@ class Reconciler:
         """Drop what is remembered of an object that is gone."""
         for memory in (self._posted, self._warned, self._refusals):
             memory.pop(uid, None)
+        self._gate_notes.forget(uid)
         self._metrics.rollouts.forget(uid)
         if self._listener is not None:
             self._listener.forget(uid)

@@ -251,13 +251,14 @@ def _config_map(owner: Owner, config: WorkloadConfig) -> Manifest:
 
 
 def _gate(owner: Owner, gate: Gate) -> Manifest:
-    """Who may publish signals. Not immutable: pods see it change within about a minute."""
-    manifest = _owned(owner, "v1", "ConfigMap", _gate_name(owner))
+    """Who may publish signals. Not immutable: pods see it change (`gate_note`)."""
+    manifest = _owned(owner, "v1", "ConfigMap", gate_name(owner))
     manifest["data"] = {_GATE_FILE: json.dumps(gate.to_wire(), sort_keys=True)}
     return manifest
 
 
-def _gate_name(owner: Owner) -> str:
+def gate_name(owner: Owner) -> str:
+    """Name of the ConfigMap that says who may publish signals."""
     return f"{owner.name}-signals-gate"
 
 
@@ -453,7 +454,7 @@ def _add_bucket(bucket: Bucket, pod: dict[str, Any]) -> None:
 def _add_signals(owner: Owner, pod: dict[str, Any]) -> None:
     """Let an analysis pod publish, as far as the gate says so."""
     # Optional: without it the pod runs all the same, and publishes nothing.
-    gate = {"name": _gate_name(owner), "optional": True}
+    gate = {"name": gate_name(owner), "optional": True}
     pod["volumes"].append({"name": "gate", "configMap": gate})
     (container,) = pod["containers"]
     container["args"] += [

@@ -6,12 +6,22 @@ faults are put into the market, not into the measurements.
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
-from cluster_kit import Exchange, Kubectl, Rollout, eventually, metric_of_every_symbol
+from cluster_kit import (
+    Exchange,
+    Kubectl,
+    Rollout,
+    eventually,
+    instant,
+    metric_of_every_symbol,
+    query_prometheus,
+    restarts_of,
+)
 from scene import LAG_MS, MARKET_OPENS, spec, wait_for_rollback
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -107,6 +117,42 @@ def test_after_the_rollout_what_was_applied_is_in_sync(rollout: Rollout) -> None
     rollout.kubectl("diff", "-f", "-", stdin=text)
     rollout.kubectl("diff", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
     assert rollout.read()["metadata"]["generation"] == 1
+
+
+def test_the_stable_pods_are_told_of_the_gate_and_publish(
+    rollout: Rollout, exchange: Exchange, kubectl: Kubectl
+) -> None:
+    def gate() -> Any:
+        return rollout.kubectl.json("get", "configmap", f"{rollout.name}-signals-gate")
+
+    def analysis() -> list[Any]:
+        pods = rollout.pods(track="stable")
+        return [p for p in pods if p["metadata"]["name"].endswith("-analysis-0")]
+
+    def told() -> bool:
+        (pod,) = analysis()
+        now = gate()
+        told_of = now["metadata"]["annotations"]["signalcanary.dev/applied-hash"]
+        notes = pod["metadata"].get("annotations", {})
+        names_stable = bool(json.loads(now["data"]["gate.json"])["stable"])
+        return names_stable and notes.get("signalcanary.dev/gate") == told_of
+
+    def open_for() -> list[str]:
+        found = query_prometheus(
+            kubectl,
+            f'signal_gate_open{{namespace="{rollout.kubectl.namespace}",track="stable"}} == 1',
+        )
+        return sorted(series["metric"]["symbol"] for series in found)
+
+    eventually("the stable analysis pod told of the gate", told, timeout=15)
+    eventually(
+        "the gate open for every symbol",
+        lambda: open_for() == ["ADAUSDT", "BTCUSDT", "ETHUSDT"],
+        timeout=90,
+    )
+    waited = datetime.now(UTC) - instant(gate()["metadata"]["managedFields"][0]["time"])
+    print(f"Prometheus saw the gate open {waited.total_seconds():.0f} s after it was written")
+    assert [restarts_of(pod) for pod in analysis()] == [0], "it went on as it was"
 
 
 def test_a_calibration_shift_rolls_v2_back_and_leaves_v1_alone(

@@ -222,6 +222,27 @@ async def test_a_warning_is_posted_once_a_generation_in_whatever_words(
     assert len(events(api, namespace)) == 2
 
 
+async def test_a_pod_is_annotated_and_no_other_of_its_name(
+    api: ApiServer, kube: Cluster, namespace: str
+) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a", "namespace": namespace, "annotations": {"x": "y"}},
+        "spec": {"containers": [{"name": "a", "image": "a"}]},
+    }
+    made = api.apply(pod)
+    noted = await kube.annotate(Kind.POD, made, {"signalcanary.dev/gate": "1234"})
+    assert noted["metadata"]["annotations"] == {"x": "y", "signalcanary.dev/gate": "1234"}
+    assert noted["spec"] == made["spec"]
+    former = {**made, "metadata": {**made["metadata"], "uid": "of-one-before"}}
+    with pytest.raises(Refused, match="immutable"):
+        await kube.annotate(Kind.POD, former, {"signalcanary.dev/gate": "5678"})
+    gone = {**made, "metadata": {**made["metadata"], "name": "b"}}
+    with pytest.raises(Gone):
+        await kube.annotate(Kind.POD, gone, {"signalcanary.dev/gate": "1234"})
+
+
 async def test_a_refusal_is_told_in_the_servers_words(
     api: ApiServer, kube: Cluster, subject: Subject, namespace: str
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from signalcanary import status as statuses
-from signalcanary.cluster import Cluster, Conflict, Gone, Listed, Problem
+from signalcanary.cluster import Cluster, Conflict, Gone, Listed, Problem, Refused
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen
 from signalcanary.metrics_source import Target
 from signalcanary.poller import Clock, Pace, Poller
@@ -145,6 +145,18 @@ class FakeCluster:
         return self.put(
             kind, metadata["name"], metadata["namespace"], metadata=dict(metadata), **parts
         )
+
+    async def annotate(self, kind: Kind, item: Live, annotations: Mapping[str, str]) -> Live:
+        metadata = item["metadata"]
+        self._call(f"annotate {kind}/{metadata['name']}")
+        known = self.objects.get((kind, Key(metadata["namespace"], metadata["name"])))
+        if known is None:
+            raise Gone(metadata["name"])
+        if known["metadata"]["uid"] != metadata["uid"]:
+            raise Refused("metadata.uid: field is immutable")
+        all_of_it = {**known["metadata"].get("annotations", {}), **annotations}
+        where = (metadata["name"], metadata["namespace"])
+        return self.put(kind, *where, metadata={"annotations": all_of_it})
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         self._call(f"delete {kind}/{name}")

@@ -1,8 +1,9 @@
 """May this process publish its signals? Asked of a small file before anything is sent.
 
 The operator writes the file (docs/designs/003); in a pod it is a mounted ConfigMap, which the
-kubelet replaces as a whole within about a minute. Whatever is wrong with it means no: signals
-that went out wrongly cannot be taken back, those held back are still on record.
+kubelet replaces as a whole, at once if the operator hastens it, else within a minute. Whatever is
+wrong with it means no: signals that went out wrongly cannot be taken back, those held back are
+still on record.
 """
 
 from __future__ import annotations
