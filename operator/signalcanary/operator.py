@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 
 import kopf
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from signalcanary import __version__, cluster, leader, telemetry
 from signalcanary.api import DEFAULT_SOURCE
@@ -112,6 +113,14 @@ def parse_options(argv: Sequence[str]) -> Options:
         help="pull policy of the workloads' image (default IfNotPresent)",
     )
     add(
+        "--workload-pods",
+        type=_workloads,
+        metavar="JSON",
+        default=env.get("SIGNALCANARY_WORKLOAD_PODS") or "{}",
+        help="of the workloads' pods: imagePullSecrets, priorityClassName, nodeSelector, "
+        "tolerations and resources, as in a pod",
+    )
+    add(
         "--namespace",
         default=env.get("SIGNALCANARY_NAMESPACE") or None,
         help="watch this namespace alone (default: all)",
@@ -159,7 +168,9 @@ def parse_options(argv: Sequence[str]) -> Options:
         port=port,
         settings=Settings(
             workloads_image=args.workloads_image,
-            workloads=WorkloadSettings(image_pull_policy=args.image_pull_policy),
+            workloads=args.workload_pods.model_copy(
+                update={"image_pull_policy": args.image_pull_policy}
+            ),
             status_interval=args.status_interval,
         ),
         notifications=args.notifications,
@@ -198,6 +209,15 @@ def _deadline(text: str) -> timedelta:
         longest = format_duration(MAX_DEADLINE)
         raise argparse.ArgumentTypeError(f"must be above 0s and at most {longest}, not {text}")
     return deadline
+
+
+def _workloads(text: str) -> WorkloadSettings:
+    try:
+        return WorkloadSettings.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise argparse.ArgumentTypeError(f"{where}: {first['msg']}".removeprefix(": ")) from error
 
 
 def _url(text: str) -> str:

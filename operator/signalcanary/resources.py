@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from signalcanary.api import (
     API_VERSION,
@@ -26,6 +28,7 @@ from signalcanary.contract import (
     SHARD_VARIABLE,
     Component,
     Control,
+    Model,
     Track,
     WorkloadConfig,
 )
@@ -81,15 +84,44 @@ class Owner:
         }
 
 
-@dataclass(frozen=True)
-class WorkloadSettings:
-    """What the administrator sets for all workloads."""
+class SecretName(Model):
+    """A Secret of the SignalCanary's namespace."""
 
-    image_pull_policy: str = "IfNotPresent"
-    cpu_request: str = "50m"
-    memory_request: str = "128Mi"
-    memory_limit: str = "1Gi"
-    priority_class: str = ""
+    name: str
+
+
+class Toleration(Model):
+    """As in a pod."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class Resources(Model):
+    """Quantities by resource, as in a container."""
+
+    requests: dict[str, str | int | float] = Field(default={"cpu": "50m", "memory": "128Mi"})
+    limits: dict[str, str | int | float] = Field(default={"memory": "1Gi"})
+
+
+class WorkloadSettings(Model):
+    """What the administrator sets for the pods of all workloads. A change restarts them."""
+
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[SecretName, ...] = ()
+    priority_class_name: str = ""
+    node_selector: dict[str, str] = Field(default={})
+    tolerations: tuple[Toleration, ...] = ()
+    resources: Resources = Resources()
+
+    def of_pod(self) -> dict[str, Any]:
+        """The fields of a pod's spec that are set; none changes what is not."""
+        names = {"image_pull_secrets", "priority_class_name", "node_selector", "tolerations"}
+        fields = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=names)
+        return {name: value for name, value in fields.items() if value}
 
 
 def build_controller_revision(owner: Owner, ref: RevisionRef, revision: Revision) -> Manifest:
@@ -341,8 +373,7 @@ def _stateful_set(
         _add_bucket(spec.storage.bucket, pod)
     if component is Component.ANALYSIS:
         _add_signals(owner, pod)
-    if settings.priority_class:
-        pod["priorityClassName"] = settings.priority_class
+    pod |= settings.of_pod()
     manifest["spec"] = {
         "replicas": len(config.shards),
         "serviceName": name,
@@ -403,10 +434,7 @@ def _container(
             "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
-        "resources": {
-            "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
-            "limits": {"memory": settings.memory_limit},
-        },
+        "resources": settings.resources.to_wire(),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

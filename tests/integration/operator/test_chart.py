@@ -17,6 +17,7 @@ import yaml
 from api_server import ADMIN, REPO, SYSTEM, ApiServer, path_of
 
 from signalcanary.notify.config import parse_config
+from signalcanary.resources import WorkloadSettings
 from signalcanary.sources import read_sources
 
 URL = "--set=prometheus.url=http://prometheus.monitoring.svc:9090"
@@ -137,6 +138,30 @@ def test_the_network_policy_lets_through_what_the_operator_needs(api: ApiServer)
         if "podSelector" in peer
     )
     assert not any(kind.startswith("NetworkPolicy") for kind in render(api))
+
+
+def test_the_operator_reads_what_the_chart_says_of_the_workloads_pods(api: ApiServer) -> None:
+    def settings(*options: str) -> WorkloadSettings:
+        deployment = render(api, *options)["Deployment/signalcanary"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        (text,) = [
+            variable["value"]
+            for variable in container["env"]
+            if variable["name"] == "SIGNALCANARY_WORKLOAD_PODS"
+        ]
+        return WorkloadSettings.model_validate_json(text)
+
+    assert settings() == WorkloadSettings()
+    own = settings(
+        "--set=workloads.imagePullSecrets[0].name=pull,workloads.nodeSelector.disk=ssd",
+        "--set=workloads.tolerations[0].operator=Exists,workloads.resources.limits.cpu=2",
+    )
+    assert own.of_pod() == {
+        "imagePullSecrets": [{"name": "pull"}],
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"operator": "Exists"}],
+    }
+    assert own.resources.limits == {"memory": "1Gi", "cpu": 2}
 
 
 def test_every_pod_is_restricted(api: ApiServer) -> None:

@@ -93,6 +93,8 @@ def test_options_have_defaults_and_environment_variables(
         ("--listen=8080", "write HOST:PORT"),
         ("--listen=0.0.0.0:80800", "write HOST:PORT"),
         ("--image-pull-policy=Sometimes", "invalid choice"),
+        ("--workload-pods={", "Invalid JSON"),
+        ('--workload-pods={"tolerations": [{"effect": "Never"}]}', "tolerations.0.effect"),
     ],
 )
 def test_a_wrong_option_is_refused_in_words(

@@ -390,13 +390,35 @@ def test_every_object_carries_a_hash_of_what_was_declared() -> None:
     first, again = build(), build()
     assert first == again
     assert all(m["metadata"]["annotations"][APPLIED_HASH] for m in first)
-    other = build(settings=WorkloadSettings(memory_limit="2Gi"))
+    other = build(settings=WorkloadSettings(priority_class_name="high"))
     for old, new in zip(first, other, strict=True):
         changed = (
             old["metadata"]["annotations"][APPLIED_HASH]
             != new["metadata"]["annotations"][APPLIED_HASH]
         )
         assert changed is (old["kind"] == "StatefulSet")
+
+
+def test_the_administrators_settings_are_those_of_every_pod() -> None:
+    pods = {
+        "imagePullSecrets": [{"name": "pull"}],
+        "priorityClassName": "high",
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "trading", "operator": "Exists"}],
+    }
+    resources = {"requests": {"cpu": 1}, "limits": {"memory": "2Gi"}}
+    settings = WorkloadSettings.model_validate({**pods, "resources": resources})
+    specs = [
+        manifest["spec"]["template"]["spec"]
+        for manifest in build(settings=settings)
+        if manifest["kind"] == "StatefulSet"
+    ]
+    assert len(specs) == 4
+    for spec in specs:
+        assert {name: spec[name] for name in pods} == pods
+        assert spec["containers"][0]["resources"] == resources
+    plain = [m["spec"]["template"]["spec"] for m in build() if m["kind"] == "StatefulSet"]
+    assert not any(pods.keys() & spec.keys() for spec in plain)
 
 
 def test_the_canary_is_scored_against_the_stable_configuration() -> None:
