@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -110,7 +110,7 @@ async def call(
 
 async def watch(
     api: client.ApiClient, path: str, what: str, **selectors: str
-) -> AsyncIterator[tuple[str, Live]]:
+) -> AsyncGenerator[tuple[str, Live], None]:
     """One watch: all that there is, then each change of it, until the server ends the watch.
 
     Whoever leaves it earlier closes it (`contextlib.aclosing`).

@@ -47,6 +47,7 @@ _EXTRA: Final = {
     "signals": "signals",
     "backtest": "backtest",
     "status": "console",
+    "watch": "console",
     "explain": "console",
     "history": "console",
     "notify-test": "operator",
@@ -170,6 +171,17 @@ def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> No
     add_output_option(status)
     add_cluster_options(status, all_namespaces=True)
 
+    watch = add("watch", "follow a SignalCanary of a cluster on a live screen")
+    watch.add_argument("name", metavar="NAME")
+    watch.add_argument(
+        "--until",
+        choices=("forever", "settled"),
+        default="forever",
+        help="forever: until Ctrl-C (default); settled: end when it is promoted or rolled back",
+    )
+    _add_plain_option(watch)
+    add_cluster_options(watch)
+
     for name, text in (
         ("explain", "why a SignalCanary stands where it does, and why it was decided so"),
         ("history", "what has happened to a SignalCanary, and its revisions"),
@@ -191,6 +203,10 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=11, help="of the synthetic market (default: %(default)s)"
     )
+    _add_plain_option(parser)
+
+
+def _add_plain_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain",
         action="store_true",
@@ -432,6 +448,12 @@ def _console(args: argparse.Namespace) -> int:
     return run(VERBS[args.verb], args)
 
 
+def _watch(args: argparse.Namespace) -> int:
+    from signalcanary.console.watch import run_watch
+
+    return run_watch(args)
+
+
 def _crd(args: argparse.Namespace) -> int:
     from signalcanary.crd import render_crd
 
@@ -453,6 +475,7 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "crd": _crd,
     "signals": _signals,
     "status": _console,
+    "watch": _watch,
     "explain": _console,
     "history": _console,
     "notify-test": _notify_test,

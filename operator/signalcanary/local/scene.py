@@ -7,13 +7,16 @@ the standard library, so that a run works without rich.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TextIO
 
+from signalcanary.api import Condition
 from signalcanary.contract import METRICS_BY_NAME, Component, Track, Unit, format_duration
-from signalcanary.evaluate import Judgement, Verdict
+from signalcanary.evaluate import Judgement, Verdict, shown_end
 from signalcanary.local.world import LocalProcess, Look
 from signalcanary.rollout import (
     GUARDED,
@@ -32,6 +35,8 @@ class Scene:
         about: what is tried and what should come of it, for someone who knows nothing yet.
         elapsed_seconds: since the run began.
         facts: lines about the surroundings, such as the exchange.
+        trends: the last values of each condition, by its key and the symbol.
+        is_on_cluster: whether pods run, which status tells of, and no processes.
     """
 
     title: str
@@ -39,6 +44,8 @@ class Scene:
     elapsed_seconds: float
     look: Look
     facts: tuple[str, ...] = ()
+    trends: Mapping[tuple[str, str], Sequence[float]] = field(default_factory=dict)
+    is_on_cluster: bool = False
 
 
 class Reporter(Protocol):
@@ -50,9 +57,11 @@ class Reporter(Protocol):
 
 
 def clock(seconds: float) -> str:
-    """Elapsed time as m:ss."""
+    """Elapsed time as m:ss, from an hour on as h:mm:ss."""
     minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 # --------------------------------------------------------------------------- the words
@@ -86,16 +95,44 @@ def describe_value(judgement: Judgement) -> str:
     """The value with its unit; a dash while there is none."""
     if judgement.value is None:
         return "–"
-    if METRICS_BY_NAME[judgement.condition.metric].unit is Unit.MILLISECONDS:
+    if _is_ms(judgement.condition):
         return f"{judgement.value:,.0f} ms"
     return f"{judgement.value:.3f}"
+
+
+def _is_ms(condition: Condition) -> bool:
+    metric = METRICS_BY_NAME.get(condition.metric)  # a query of one's own is none of ours
+    return metric is not None and metric.unit is Unit.MILLISECONDS
+
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as blocks between the least and the greatest of them."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return ""
+    low, high = min(finite), max(finite)
+    step = (high - low) / (len(_BLOCKS) - 1)
+    return "".join(_BLOCKS[round((v - low) / step) if step else 0] for v in finite)
+
+
+def describe_evidence(judgement: Judgement) -> str:
+    """What the value surely is, by the rows that its verdict goes by."""
+    bound = judgement.bound
+    if bound is None:
+        return "–"
+    is_late = judgement.verdict is Verdict.BREACHED
+    low = bound.lower if is_late else bound.whole_lower
+    high = bound.upper if is_late else bound.whole_upper
+    return f"{shown_end(low)} to {shown_end(high)}"
 
 
 def describe_bound(judgement: Judgement) -> str:
     """When it would be a breach, for example ``< 0.55``."""
     condition = judgement.condition
-    is_ms = METRICS_BY_NAME[condition.metric].unit is Unit.MILLISECONDS
-    bound = f"{condition.threshold:,.0f} ms" if is_ms else f"{condition.threshold:g}"
+    bound = f"{condition.threshold:,.0f} ms" if _is_ms(condition) else f"{condition.threshold:g}"
     return f"{condition.sign} {bound}"
 
 

@@ -24,11 +24,14 @@ from signalcanary.local.scene import (
     breach_elapsed,
     clock,
     describe_bound,
+    describe_evidence,
     describe_held,
     describe_metrics,
     describe_process,
     describe_value,
+    sparkline,
     track_lines,
+    version_of,
     warmup_ratio,
 )
 from signalcanary.local.world import LocalProcess, Look
@@ -67,10 +70,14 @@ def draw(scene: Scene) -> RenderableType:
         _words(look),
         Text(),
         Rule("how the canary is judged", style="dim", align="left"),
-        _judged(look) if look.state.phase in GUARDED else _at_rest(look),
+        _judged(scene) if look.state.phase in GUARDED else _at_rest(look),
         Text(),
-        Rule("what runs: processes in the place of pods", style="dim", align="left"),
-        _tracks(look),
+        Rule(
+            "what runs" if scene.is_on_cluster else "what runs: processes in the place of pods",
+            style="dim",
+            align="left",
+        ),
+        _workloads(look) if scene.is_on_cluster else _tracks(look),
         Text(),
         Rule("events", style="dim", align="left"),
         _events(scene),
@@ -140,12 +147,14 @@ def _bar(name: str, ratio: float, text: str = "") -> Table:
     return row
 
 
-def _judged(look: Look) -> Group:
-    meanings = (Text(f"   {line}", style="dim") for line in describe_metrics(look))
-    return Group(_judgements(look), *meanings)
+def _judged(scene: Scene) -> Group:
+    meanings = (Text(f"   {line}", style="dim") for line in describe_metrics(scene.look))
+    return Group(_judgements(scene), *meanings)
 
 
-def _judgements(look: Look) -> Table:
+def _judgements(scene: Scene) -> Table:
+    look = scene.look
+    has_evidence = any(judgement.bound for judgement in look.decision.judgements)
     table = Table(box=None, padding=(0, 1), expand=False, header_style="dim")
     # On a narrow terminal the columns with a least width are the last to be cut.
     table.add_column("symbol", no_wrap=True, min_width=8)
@@ -155,8 +164,14 @@ def _judgements(look: Look) -> Table:
     table.add_column("samples", no_wrap=True, justify="right")
     table.add_column("breach held", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=9)
+    # Last, as a narrow terminal cuts what is last.
+    if has_evidence:
+        table.add_column("it surely is", no_wrap=True)
+    if scene.trends:
+        table.add_column("of late", no_wrap=True)
     symbol = ""
     for judgement in look.decision.judgements:
+        trend = scene.trends.get((judgement.condition.key, judgement.symbol), ())
         table.add_row(
             judgement.symbol if judgement.symbol != symbol else "",
             judgement.condition.metric,
@@ -165,6 +180,8 @@ def _judgements(look: Look) -> Table:
             f"{judgement.samples:,}" if judgement.samples is not None else "–",
             _held(look, judgement),
             Text(_verdict(judgement), style=_STYLE[judgement.verdict]),
+            *([describe_evidence(judgement)] if has_evidence else []),
+            *([Text(sparkline(trend), style="dim")] if scene.trends else []),
         )
         symbol = judgement.symbol
     return table
@@ -207,6 +224,25 @@ def _tracks(look: Look) -> Table:
     return table
 
 
+def _workloads(look: Look) -> Table:
+    """The StatefulSets, as status tells of them."""
+    table = Table(box=None, padding=(0, 2, 0, 1), show_header=False)
+    for one in look.document["status"].get("workloads", ()):
+        is_ready = len(set(one["ready"].split("/"))) == 1
+        restarts = one.get("restarts")
+        table.add_row(
+            Text(one["track"], style="green" if one["track"] == "stable" else "cyan"),
+            Text(version_of(look, one["revision"]), style="bold"),
+            one["component"],
+            Text(f"{one['ready']} ready", style="green" if is_ready else "yellow"),
+            Text(f"{restarts} restarts" if restarts else "", style="yellow"),
+            one.get("message", ""),
+        )
+    if not table.row_count:
+        table.add_row(Text("nothing", style="dim"))
+    return table
+
+
 def _processes(line: TrackLine) -> Text:
     text = Text()
     for process in line.processes:
@@ -227,7 +263,7 @@ def _process_style(process: LocalProcess) -> str:
 def _events(scene: Scene) -> Table:
     look = scene.look
     table = Table(box=None, padding=(0, 1), show_header=False, expand=True)
-    table.add_column(width=6, justify="right", style="dim")
+    table.add_column(min_width=6, no_wrap=True, justify="right", style="dim")
     table.add_column(width=17, no_wrap=True)
     table.add_column(ratio=1)
     for event in look.events[-_EVENTS_SHOWN:]:
