@@ -89,7 +89,8 @@ class OperatorMetrics:
         )
         self.notifications_oldest = gauge(
             "signalcanary_notifications_oldest_pending_age_seconds",
-            "Age of the oldest notification not delivered yet; 0 if there is none.",
+            "Age of the oldest notification not delivered yet, but for those that wait for their "
+            "digest; 0 if there is none.",
             "receiver",
         )
         self.notification_errors = counter(
@@ -97,9 +98,9 @@ class OperatorMetrics:
             "Failures of notifications that are no receiver's, by error type.",
             "error",
         )
-        self.notifications_config_ok = gauge(
-            "signalcanary_notifications_config_ok",
-            "1 if the file of notifications could be used when it was last read.",
+        self.notifications_config_broken = gauge(
+            "signalcanary_notifications_config_broken",
+            "1 if the file of notifications could not be used when it was last read.",
         )
 
 

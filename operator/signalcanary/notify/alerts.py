@@ -45,7 +45,7 @@ def build_alert(notification: Notification, receiver: str, config: Config) -> Al
     assert alertmanager is not None
     labels = {
         **alertmanager.labels,
-        "alertname": "SignalCanaryRolledBack",
+        "alertname": "SignalCanaryTakenBack",
         "namespace": notification.namespace,
         "signalcanary": notification.name,
         "severity": notification.severity.value,

@@ -24,9 +24,8 @@ from signalcanary.notify.alerts import Alert
 from signalcanary.notify.config import Config, NotificationsError, read_config
 from signalcanary.notify.endpoints import Receiver
 from signalcanary.notify.keeper import Keeper, Records
-from signalcanary.notify.outbox import Batch, Ended, Outbox
+from signalcanary.notify.outbox import LOST, Batch, Ended, Outbox
 from signalcanary.notify.receivers import DeliveryFailed, MessageRefused
-from signalcanary.notify.record import Pending
 from signalcanary.notify.render import Message, build_message
 from signalcanary.rollout import RolloutState, Transition
 from signalcanary.telemetry import OperatorMetrics
@@ -214,7 +213,7 @@ class Notifier:
         try:
             config = await asyncio.to_thread(read_config, self._file)
         except NotificationsError as error:
-            self._metrics.notifications_config_ok.set(0)
+            self._metrics.notifications_config_broken.set(1)
             if self._file_complaint != str(error):
                 self._count(error)
                 kept = "nobody is told anything" if self._config is None else "the one before holds"
@@ -222,7 +221,7 @@ class Notifier:
             self._file_complaint = str(error)
             return
         self._file_complaint = None
-        self._metrics.notifications_config_ok.set(1)
+        self._metrics.notifications_config_broken.set(0)
         if config == self._config:
             return
         for problem in await asyncio.to_thread(config.file_problems):
@@ -247,18 +246,19 @@ class Notifier:
         for name in config.receivers:
             pending.labels(name).set_function(partial(self._count_waiting, name))
             oldest.labels(name).set_function(partial(self._oldest_seconds, name))
-
-    def _waiting(self, receiver: str) -> Sequence[Pending]:
-        outbox = self._keeper.outbox
-        return outbox.waiting(receiver) if outbox is not None else ()
+            for outcome in ("delivered", *LOST):
+                # From 0 on, for Prometheus sees no increase in a series' first value.
+                self._metrics.notifications.labels(name, outcome)
 
     def _count_waiting(self, receiver: str) -> float:
-        return float(len(self._waiting(receiver)))
+        outbox = self._keeper.outbox
+        return float(len(outbox.waiting(receiver))) if outbox is not None else 0.0
 
     def _oldest_seconds(self, receiver: str) -> float:
-        now = self._world.now()
-        ages = [(now - item.taken).total_seconds() for item in self._waiting(receiver)]
-        return max(ages, default=0.0)
+        outbox, config = self._keeper.outbox, self._config
+        if outbox is None or config is None:
+            return 0.0
+        return outbox.oldest_age(receiver, config, self._world.now()).total_seconds()
 
     # ---------------------------------------------------------------- taking in and sending
 

@@ -37,6 +37,10 @@ MAX_DIGESTED: Final = 50
 """Notifications in one message."""
 
 
+LOST: Final = ("gave_up", "dropped", "overwritten")
+"""The ends of a notification that a receiver was not told of, and should have been."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """One message to one receiver.
@@ -314,6 +318,16 @@ class Outbox:
 
     def waiting(self, receiver: str) -> list[Pending]:
         return [item for item in self.pending.values() if receiver in item.to]
+
+    def oldest_age(self, receiver: str, config: Config, now: datetime) -> timedelta:
+        """How long a receiver has not been told what it should have been; 0 if it was."""
+        ages = [
+            now - item.taken
+            for item in self.waiting(receiver)
+            if not _is_digested(item, route := config.route(item.to[receiver]), receiver)
+            or not _waits(item, route, now)
+        ]
+        return max(ages, default=timedelta(0))
 
     def alerts_of(self, receiver: str) -> list[Alert]:
         """What fires at an Alertmanager, and was told to it."""

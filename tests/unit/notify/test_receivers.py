@@ -262,7 +262,7 @@ async def test_an_alert_fires_and_is_resolved_by_the_next_success(tmp_path: Path
         check_alerts(each)
     (rolling,), (rolled,), (resolved,) = sent
     labels = {
-        "alertname": "SignalCanaryRolledBack",
+        "alertname": "SignalCanaryTakenBack",
         "namespace": "trading",
         "signalcanary": "demo",
         "severity": "P1",
