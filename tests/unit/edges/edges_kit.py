@@ -46,6 +46,14 @@ def spec_of(**changes: Any) -> dict[str, Any]:
         "version": "v1",
         "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT", "ETHUSDT"]},
         "stages": [{"name": "canary", "duration": "30m"}],
+        # A breach that is timed, as those of the reports are.
+        "rollback": {
+            "conditions": [
+                {"metric": "platt_ece", "above": 0.1, "for": "2m"},
+                {"metric": "merge_time_diff_ms_p99", "above": 2000, "for": "5m"},
+                {"metric": "slice_auc_active_period", "below": 0.55, "for": "10m"},
+            ]
+        },
     }
     return wire | changes
 
