@@ -19,6 +19,9 @@ from signalcanary.rollout import Phase
 FIRING_FOR: Final = timedelta(hours=1)
 """How long an alert fires without being said again, which it is much more often."""
 
+MAX_DESCRIPTION_CHARS: Final = 500
+"""Of each alert that fires, as all of them are in the record; the rest is in the status."""
+
 
 class Alert(Model):
     """An alert as Alertmanager knows it: by its labels.
@@ -56,7 +59,7 @@ def build_alert(notification: Notification, receiver: str, config: Config) -> Al
         "summary": f"{notification.namespace}/{notification.name}: {notification.version} "
         f"{'is rolled back' if notification.phase == Phase.ROLLED_BACK else 'is rolling back'} "
         f"({notification.reason})",
-        "description": notification.message,
+        "description": notification.message[:MAX_DESCRIPTION_CHARS],
         "version": notification.version,
         "stable": notification.stable or "none",
         "notification_id": notification.id,
