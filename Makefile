@@ -99,6 +99,7 @@ lock: setup ## Lock the dependencies anew
 	$(COMPILE) --extra dev -o requirements/dev.txt
 	$(COMPILE) --extra operator -c requirements/dev.txt -o requirements/operator.txt
 	$(COMPILE) --extra workloads -c requirements/dev.txt -o requirements/workloads.txt
+	$(COMPILE) --extra models -c requirements/dev.txt -o requirements/models.txt
 
 .PHONY: cluster-tools
 cluster-tools: ## Build what the cluster is made of; cached

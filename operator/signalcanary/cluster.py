@@ -291,6 +291,7 @@ def _cut(text: str, most_bytes: int) -> str:
 
 
 _ACTIONS: Final = {
+    Phase.VERIFYING: "VerifyArtifacts",
     Phase.PENDING: "StartRollout",
     Phase.WARMING: "WarmUp",
     Phase.PROGRESSING: "StartStage",

@@ -198,7 +198,8 @@ def build_status_schema() -> dict[str, Any]:
         "What the operator saw, decided and will do next; written by it alone.",
         observedGeneration=_integer("The generation of the spec that this status is about."),
         phase=_text(
-            "Pending, Warming, Progressing, Promoting, Succeeded, RollingBack or RolledBack."
+            "Verifying, Pending, Warming, Progressing, Promoting, Succeeded, RollingBack or "
+            "RolledBack."
         ),
         phaseSince=_time("When the phase was entered."),
         phaseClock=_clock(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from signalcanary.artifacts import Verification
 from signalcanary.contract import format_duration, shown
 from signalcanary.evaluate import Judgement, percent, shown_beside
 
@@ -74,6 +75,27 @@ def pods(held: timedelta, problem: str | None) -> str:
     """Why a canary that never ran was rolled back."""
     told = f": {problem[:MOST_OF_A_PROBLEM]}" if problem else ""
     return f"its pods were not ready for {_whole_seconds(held)}{told}"
+
+
+def refused(found: Verification) -> str:
+    """Why a canary was rolled back before any pod of it started."""
+    told = [f"{r.file}: {r.reason}: {r.message}" for r in found.refusals]
+    more = len(told) - MOST_TOLD + found.more
+    text = "; ".join(told[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+    text = _shortened(text, MOST_OF_A_PROBLEM)
+    return f"its artifacts are refused, and no pod of it was started: {text}"
+
+
+def verified(found: Verification) -> str:
+    """What was found good before the canary's pods start."""
+    size = f"{found.files} artifacts, {found.total_bytes / 1e6:.3g} MB, are as declared"
+    speeds = [f"{m.name} {m.p50_ms:.3g} ms a row, p99 {m.p99_ms:.3g} ms" for m in found.models]
+    told = f" ({'; '.join(speeds)})" if speeds else ""
+    return f"{size}{told}; starting the canary's pods"
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def late_warming(limit: timedelta, unjudged: Sequence[Judgement], stage: str) -> str:

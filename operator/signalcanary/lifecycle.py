@@ -3,10 +3,13 @@
 Pure: no clock, no network, no Kubernetes. `now` is read once a look and passed in; everything
 that was observed is in `seen`; everything that must be remembered is in `state`.
 
-    Pending → Warming → Progressing → Promoting → Succeeded
-       └─────────┴───────────┴────────────┴→ RollingBack → RolledBack
+    Verifying → Pending → Warming → Progressing → Promoting → Succeeded
+        └─────────┴──────────┴───────────┴────────────┴→ RollingBack → RolledBack
 
-Three rules hold throughout. A rollback needs a breach that was *seen* to hold for its time, or
+Verifying is of configurations with artifacts alone.
+
+Three rules hold throughout. A rollback needs a breach that was *seen* to hold for its time,
+artifacts that were seen not to be as declared, or
 a silence or a delay that was seen while the metrics source answered. A promotion needs every
 condition judged Ok at that very look, after a stage clock that ran only while everything could
 be judged. And a metrics source that cannot be read changes nothing but the message.
@@ -34,6 +37,7 @@ from signalcanary.rollout import (
     GUARDED,
     MAX_HISTORY,
     SILENCE,
+    STARTING,
     Clock,
     Decision,
     Observations,
@@ -172,14 +176,15 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
         state = replace(state, rules=rules, stage=None, stage_clock=None)
         why = "the canary's symbols or conditions have changed; the stages are observed anew"
         # A canary whose pods do not run yet is no further for that.
-        phase = Phase.PENDING if state.phase is Phase.PENDING else Phase.WARMING
+        phase = state.phase if state.phase in STARTING else Phase.WARMING
         return _enter(look, state, phase, "RulesChanged", why)
     unfinished = state.canary.version if state.canary and state.phase in GUARDED else None
     state = replace(_without_canary(state), canary=target, rejected=None, rules=rules)
     why = f"rolling out {target.version} (revision {target.name}) on "
     why += explain.names(look.spec.symbols.canary)
     why += f", in place of {unfinished}, which had not ended" if unfinished else ""
-    return _enter(look, state, Phase.PENDING, "RolloutStarted", why)
+    phase = Phase.VERIFYING if look.spec.signal.artifacts else Phase.PENDING
+    return _enter(look, state, phase, "RolloutStarted", why)
 
 
 def rules_of(spec: SignalCanarySpec) -> str:
@@ -202,7 +207,7 @@ def _judge(look: _Look, state: RolloutState) -> _Look:
         # What was read is of the canary before; of the new one nothing can be known yet.
         seen = replace(seen, metrics=MetricsSeen(failure=seen.metrics.failure))
     # Until its own pods run, whatever is exported is not this canary's.
-    is_running = state.phase is not Phase.PENDING
+    is_running = state.phase not in STARTING
     judgements = (
         tuple(evaluate(look.spec, seen.metrics, look.now, has_stable=state.stable is not None))
         if is_running
@@ -283,7 +288,7 @@ def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
             continue
         if timer.elapsed(look.now) >= look.spec.evaluation.no_data_after:
             held = timer.elapsed(look.now)
-            if state.phase is Phase.PENDING:
+            if state.phase in STARTING:
                 problem = look.seen.track(Track.CANARY, state.canary).problem
                 return _roll_back(look, state, "CanaryNotRunning", explain.pods(held, problem))
             metrics = look.seen.metrics
@@ -340,6 +345,16 @@ def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> Rollo
 
 
 # --------------------------------------------------------------------------- the phases
+
+
+def _verifying(look: _Look, state: RolloutState) -> RolloutState:
+    canary = _canary(state)
+    found = look.seen.track(Track.CANARY, canary).verification
+    if found is None or (found.revision, found.attempt) != (canary.name, canary.attempt):
+        return state
+    if found.refusals:
+        return _roll_back(look, state, "VerificationFailed", explain.refused(found))
+    return _enter(look, state, Phase.PENDING, "ArtifactsVerified", explain.verified(found))
 
 
 def _pending(look: _Look, state: RolloutState) -> RolloutState:
@@ -430,6 +445,7 @@ def _resting(look: _Look, state: RolloutState) -> RolloutState:
 
 
 _STEPS = {
+    Phase.VERIFYING: _verifying,
     Phase.PENDING: _pending,
     Phase.WARMING: _warming,
     Phase.PROGRESSING: _progressing,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from signalcanary.contract import Track
+from pydantic import ValidationError
+
+from signalcanary.artifacts import Verification
+from signalcanary.contract import Component, Track
 from signalcanary.resources import (
     APPLIED_HASH,
     LABEL_COMPONENT,
@@ -44,8 +47,31 @@ def observe_tracks(
             is_ready=bool(of_track)
             and all(_is_ready(m, live.get(m["metadata"]["name"])) for m in of_track),
             problem=next(filter(None, map(describe_problem, pods_of_track)), None),
+            verification=_find_verification(key, stateful_sets, pods_of_track),
         )
     return seen
+
+
+def _find_verification(
+    key: tuple[Track, str], stateful_sets: Iterable[Live], pods: Iterable[Live]
+) -> Verification | None:
+    """What the verifying container said at its end; the newest, where it was started again."""
+    verifiers = [
+        sts
+        for sts in stateful_sets
+        if _key(sts) == key and sts["metadata"]["labels"][LABEL_COMPONENT] == Component.VERIFY
+    ]
+    for pod in pods:
+        if not any(_is_owned_by(pod, sts) for sts in verifiers):
+            continue
+        for container in pod.get("status", {}).get("containerStatuses", ()):
+            for state in (container.get("state", {}), container.get("lastState", {})):
+                try:
+                    text = state.get("terminated", {}).get("message") or ""
+                    return Verification.model_validate_json(text)
+                except ValidationError:
+                    continue  # killed, or ended by what is no fault of the artifacts
+    return None
 
 
 def observe_workloads(stateful_sets: Iterable[Live], pods: Sequence[Live]) -> list[WorkloadSeen]:

@@ -60,6 +60,8 @@ _AWS_VARIABLES: Final = {
     "AWS_REGION": True,
 }
 """What a bucket's Secret holds, and whether it may lack it."""
+_RESULT_PATH: Final = "/dev/termination-log"
+"""Where Kubernetes reads what a container says at its end."""
 _CONFIG_PATH: Final = "/etc/signalcanary"
 _GATE_PATH: Final = "/etc/signalcanary-gate"
 _GATE_FILE: Final = "gate.json"
@@ -179,7 +181,7 @@ def build_resources(
         manifests.append(config_map)
         manifests.extend(
             _stateful_set(owner, spec, config, config_map, component, revision, settings)
-            for component in Component
+            for component in track_plan.components
         )
     if state.stable is not None:
         manifests.append(_active(owner, state.stable, revisions[state.stable.name]))
@@ -205,6 +207,8 @@ def build_workload_config(
     """
     symbols = spec.symbols.canary if track is Track.CANARY else revision.symbols
     size = revision.symbols_per_shard
+    signals = (revision.signal, control.signal if control else None)
+    has_artifacts = (signal is not None and signal.artifacts for signal in signals)
     return WorkloadConfig(
         namespace=owner.namespace,
         name=owner.name,
@@ -221,6 +225,7 @@ def build_workload_config(
         commit_interval=revision.commit_interval,
         compaction_interval=spec.storage.compaction_interval,
         retention=spec.storage.retention,
+        artifacts_root=data_root if any(has_artifacts) else None,
         control=control,
     )
 
@@ -373,9 +378,12 @@ def _stateful_set(
         _add_bucket(spec.storage.bucket, pod)
     if component is Component.ANALYSIS:
         _add_signals(owner, pod)
+    is_verifying = component is Component.VERIFY
+    if is_verifying:
+        _make_verifier(pod)
     pod |= settings.of_pod()
     manifest["spec"] = {
-        "replicas": len(config.shards),
+        "replicas": 1 if is_verifying else len(config.shards),
         "serviceName": name,
         "podManagementPolicy": "Parallel",
         "revisionHistoryLimit": 2,
@@ -390,7 +398,7 @@ def _stateful_set(
                 },
                 "annotations": {
                     f"{GROUP}/fingerprint": config.fingerprint,
-                    "prometheus.io/scrape": "true",
+                    "prometheus.io/scrape": "false" if is_verifying else "true",
                     "prometheus.io/port": str(METRICS_PORT),
                     "prometheus.io/path": "/metrics",
                 },
@@ -477,6 +485,25 @@ def _add_bucket(bucket: Bucket, pod: dict[str, Any]) -> None:
     for variable, optional in _AWS_VARIABLES.items():
         key = {"name": bucket.secret_name, "key": variable, "optional": optional}
         container["env"].append({"name": variable, "valueFrom": {"secretKeyRef": key}})
+
+
+def _make_verifier(pod: dict[str, Any]) -> None:
+    """Let a pod look at the artifacts, say what it found, and end.
+
+    It only reads the data, and serves nothing: what it found is the message of its end. As a
+    StatefulSet's it is started again until its phase is over, which does no harm.
+    """
+    (container,) = pod["containers"]
+    container["args"] = [
+        Component.VERIFY.value,
+        f"--config={_CONFIG_PATH}/config.json",
+        f"--result={_RESULT_PATH}",
+    ]
+    for of_server in ("ports", "readinessProbe", "livenessProbe"):
+        del container[of_server]
+    for mount in container["volumeMounts"]:
+        if mount["name"] == "data":
+            mount["readOnly"] = True
 
 
 def _add_signals(owner: Owner, pod: dict[str, Any]) -> None:

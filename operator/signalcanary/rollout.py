@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from signalcanary.api import Tier
-from signalcanary.contract import Track
+from signalcanary.artifacts import Verification
+from signalcanary.contract import Component, Track
 from signalcanary.evaluate import Judgement, MetricsSeen
 from signalcanary.revisions import RevisionRef
 from signalcanary.tiers import Standing, Streak
@@ -24,6 +25,7 @@ MAX_HISTORY = 10
 
 
 class Phase(StrEnum):
+    VERIFYING = "Verifying"
     PENDING = "Pending"
     WARMING = "Warming"
     PROGRESSING = "Progressing"
@@ -33,11 +35,14 @@ class Phase(StrEnum):
     ROLLED_BACK = "RolledBack"
 
 
-GUARDED = frozenset({Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING})
-"""The phases in which a canary runs, and so can be rolled back."""
+STARTING = frozenset({Phase.VERIFYING, Phase.PENDING})
+"""The phases in which the canary's pods do not run yet."""
 
-DUE = GUARDED - {Phase.PENDING}
-"""The phases that must end by a deadline; that of Pending is `noDataAfter`."""
+GUARDED = STARTING | {Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING}
+"""The phases in which there is a canary, which so can be rolled back."""
+
+DUE = GUARDED - STARTING
+"""The phases that must end by a deadline; that of the others is `noDataAfter`."""
 
 
 # --------------------------------------------------------------------------- what is remembered
@@ -148,11 +153,13 @@ class TrackSeen:
         pods: pods that exist, terminating ones included.
         is_ready: every wanted pod runs what is wanted and is ready.
         problem: what keeps a pod from running, in words.
+        verification: what came of the look at the artifacts, of any attempt.
     """
 
     pods: int = 0
     is_ready: bool = False
     problem: str | None = None
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True)
@@ -208,6 +215,7 @@ class TrackPlan:
 
     track: Track
     revision: RevisionRef
+    components: tuple[Component, ...] = (Component.HARVEST, Component.ANALYSIS)
 
 
 def plan(state: RolloutState) -> tuple[TrackPlan, ...]:
@@ -218,7 +226,9 @@ def plan(state: RolloutState) -> tuple[TrackPlan, ...]:
     plans = []
     if state.stable is not None:
         plans.append(TrackPlan(Track.STABLE, state.stable))
-    if state.canary is not None and state.phase in GUARDED:
+    if state.canary is not None and state.phase is Phase.VERIFYING:
+        plans.append(TrackPlan(Track.CANARY, state.canary, (Component.VERIFY,)))
+    elif state.canary is not None and state.phase in GUARDED:
         plans.append(TrackPlan(Track.CANARY, state.canary))
         if state.phase is Phase.PROMOTING:
             plans.append(TrackPlan(Track.STABLE, state.canary))

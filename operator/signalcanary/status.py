@@ -32,6 +32,7 @@ from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
     SILENCE,
+    STARTING,
     Clock,
     Decision,
     Observations,
@@ -380,7 +381,7 @@ def _message(
         told = "; ".join(j.message for j in breached[:MAX_BREACHES_TOLD])
         return told + (f"; and {more} more" if more > 0 else "")
     problem = seen.track(Track.CANARY, state.canary).problem
-    if problem and state.phase is Phase.PENDING:
+    if problem and state.phase in STARTING:
         return f"waiting for the canary's pods: {problem}"
     silent = [
         symbol
@@ -428,6 +429,8 @@ def describe_next(
     if seen.metrics.failure is not None:
         return "goes on as soon as the metrics source answers again"
     match state.phase:
+        case Phase.VERIFYING:
+            return "starts the canary's pods once its artifacts are verified"
         case Phase.PENDING:
             return "warms up once the canary's pods are ready"
         case Phase.WARMING:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import settings
 
 from signalcanary.api import SignalCanarySpec
-from signalcanary.contract import Track
+from signalcanary.artifacts import Refusal, Verification
+from signalcanary.contract import Component, Track
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen, SourceFailure
 from signalcanary.lifecycle import decide
 from signalcanary.revisions import RevisionRef, build_revision, refer_to
@@ -80,6 +81,7 @@ class World:
             the value is as good as certain.
         pods_start: whether the workloads that are wanted become ready.
         pods_stop: whether the workloads that are not wanted go.
+        refusals: what is found wrong with artifacts, where pods that look at them start.
     """
 
     source_answers: bool = True
@@ -90,6 +92,7 @@ class World:
     bounds: dict[str, tuple[Bound, ...]] = field(default_factory=dict)
     pods_start: bool = True
     pods_stop: bool = True
+    refusals: tuple[Refusal, ...] = ()
     samples: int = 5000
     tracks: dict[tuple[Track, str], TrackSeen] = field(default_factory=dict)
 
@@ -177,11 +180,22 @@ class Sim:
 
     def _move_workloads(self) -> None:
         tracks = self.world.tracks
-        wanted = {(p.track, p.revision.name) for p in plan(self.state)}
-        for key in wanted:
+        plans = {(p.track, p.revision.name): p for p in plan(self.state)}
+        wanted = plans.keys()
+        for key, planned in plans.items():
             is_ready = self.world.pods_start or tracks.get(key, NOTHING).is_ready
             problem = None if is_ready else "pod x-0 is waiting: ImagePullBackOff"
-            tracks[key] = TrackSeen(pods=2, is_ready=is_ready, problem=problem)
+            verification = None
+            if planned.components == (Component.VERIFY,) and is_ready:
+                revision = planned.revision
+                verification = Verification(
+                    revision=revision.name,
+                    attempt=revision.attempt,
+                    files=3,
+                    total_bytes=26_000_000,
+                    refusals=self.world.refusals,
+                )
+            tracks[key] = TrackSeen(2, is_ready, problem, verification)
         if self.world.pods_stop:
             for key in tracks.keys() - wanted:
                 del tracks[key]

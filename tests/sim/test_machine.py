@@ -4,7 +4,7 @@ Breadth first from a new object. What the world may do at a look is a product: w
 says of each condition and of itself, whether the source answers, whether the pods are as wanted,
 whether the spec was edited and how, how long ago the last look was. Every state meets a list of
 plain inputs and a seeded sample of the product; with SIGNALCANARY_MACHINE_SAMPLE as many as it
-says of the 86,424 (`make machine`), and with samples that are read twice.
+says of the 100,828 (`make machine`), and with samples that are read twice.
 
 Time is kept relative: `NOW` stands still and what a state remembers is moved into the past, so
 that two states that differ only in when they are reached are one, and there are few of them.
@@ -26,7 +26,8 @@ from typing import Any, Literal
 import pytest
 
 from signalcanary.api import SignalCanarySpec, Tier
-from signalcanary.contract import Track
+from signalcanary.artifacts import Artifacts, Reason, Refusal, Verification
+from signalcanary.contract import Component, Track
 from signalcanary.evaluate import (
     Bound,
     Judgement,
@@ -42,6 +43,7 @@ from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
     SILENCE,
+    STARTING,
     Clock,
     Decision,
     Observations,
@@ -93,6 +95,16 @@ SPEC = SignalCanarySpec.model_validate(
     }
 )
 RULES = rules_of(SPEC)
+ARTIFACTS = {
+    "path": "models",
+    "files": [{"path": "a.json", "size": 2, "sha256": "0" * 64, "format": "json"}],
+}
+WITH_ARTIFACTS = SPEC.model_copy(
+    update={
+        "signal": SPEC.signal.model_copy(update={"artifacts": Artifacts.model_validate(ARTIFACTS)})
+    }
+)
+"""That there are some matters at the start of a rollout alone."""
 LIMITS = {
     Phase.WARMING: 600 * SECOND,
     Phase.PROGRESSING: 600 * SECOND,
@@ -120,7 +132,15 @@ OF_PROVEN = {
 OF_BEATS = ("fresh", "silent", "silent as stable is")
 OF_SYMBOL = tuple(product(OF_LITERAL, OF_PROVEN, OF_BEATS))
 OF_METRICS = ("failed", *product(OF_SYMBOL, OF_SYMBOL))
-OF_EDIT = ("none", "new version", "back to stable", "touched", "other rules", "other stages")
+OF_EDIT = (
+    "none",
+    "new version",
+    "new models",
+    "back to stable",
+    "touched",
+    "other rules",
+    "other stages",
+)
 HEALTHY = ("ok", "ok", "fresh")
 
 
@@ -132,6 +152,8 @@ class Input:
     step: timedelta = LOOK
     pods_follow: bool = True
     edit: str = "none"
+    is_refused: bool = False
+    """What the artifacts are found to be, where the pods follow."""
 
 
 def plain_inputs() -> Iterator[Input]:
@@ -151,6 +173,8 @@ def plain_inputs() -> Iterator[Input]:
         yield Input(step=step, pods_follow=pods)
     yield Input((("breached", "breached", "fresh"), HEALTHY), GAP)
     yield Input((("unknown", "unknown", "silent"), HEALTHY), pods_follow=False)
+    yield Input(is_refused=True)
+    yield Input("failed", is_refused=True)
     for edit in OF_EDIT[1:]:
         yield Input(edit=edit)
         yield Input("failed", edit=edit, pods_follow=False)
@@ -180,8 +204,12 @@ def metrics_of(choice: Any) -> MetricsSeen:
 
 @cache
 def observations(look: Input, target: RevisionRef) -> Observations:
+    refusal = Refusal(reason=Reason.GATE_FAILED, file="a.json", message="no")
+    refusals = (refusal,) if look.is_refused else ()
+    found = Verification(revision=CANARY.name, attempt=1, files=1, total_bytes=2, refusals=refusals)
+    verification = found if look.pods_follow else None
     tracks = {
-        (Track.CANARY, CANARY.name): TrackSeen(2, look.pods_follow),
+        (Track.CANARY, CANARY.name): TrackSeen(2, look.pods_follow, None, verification),
         (Track.STABLE, CANARY.name): TrackSeen(2, look.pods_follow),
         (Track.STABLE, STABLE.name): TrackSeen(2, True),
     }
@@ -244,7 +272,7 @@ def edited(node: Node, edit: str) -> Node:
     match edit:
         case "none":
             return node
-        case "new version":
+        case "new version" | "new models":
             target = NEW
         case "back to stable":
             target = state.stable or NEW
@@ -336,10 +364,18 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
 
 Sight = Literal["hit", "blind", "clear"]
 
-ROLLED_BACK_FOR = {"ConditionBreached", "CanarySilent", "CanaryNotRunning", "DeadlineExceeded"}
+ROLLED_BACK_FOR = {
+    "ConditionBreached",
+    "CanarySilent",
+    "CanaryNotRunning",
+    "DeadlineExceeded",
+    "VerificationFailed",
+}
 STARTED, PODS, BY_EDIT = "RolloutStarted", "CanaryRunning", {"AlreadyStable", "RulesChanged"}
-RUNNING = GUARDED - {Phase.PENDING}
+RUNNING = GUARDED - STARTING
 DIAGRAM = {
+    (Phase.VERIFYING, Phase.PENDING, "ArtifactsVerified"),
+    (Phase.VERIFYING, Phase.ROLLING_BACK, "VerificationFailed"),
     (Phase.PENDING, Phase.WARMING, PODS),
     (Phase.WARMING, Phase.PROGRESSING, "StageStarted"),
     (Phase.PROGRESSING, Phase.PROGRESSING, "StageStarted"),
@@ -347,13 +383,13 @@ DIAGRAM = {
     (Phase.PROMOTING, Phase.SUCCEEDED, "Promoted"),
     *((p, Phase.ROLLING_BACK, "ConditionBreached") for p in RUNNING),
     *((p, Phase.ROLLING_BACK, "CanarySilent") for p in RUNNING),
-    (Phase.PENDING, Phase.ROLLING_BACK, "CanaryNotRunning"),
+    *((p, Phase.ROLLING_BACK, "CanaryNotRunning") for p in STARTING),
     *((p, Phase.ROLLING_BACK, "DeadlineExceeded") for p in RUNNING),
     *((Phase.ROLLING_BACK, Phase.ROLLED_BACK, reason) for reason in ROLLED_BACK_FOR),
-    *((p, Phase.PENDING, STARTED) for p in Phase if p is not Phase.ROLLING_BACK),
+    *((p, start, STARTED) for p in Phase if p is not Phase.ROLLING_BACK for start in STARTING),
     *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*GUARDED, Phase.ROLLED_BACK)),
     *((p, Phase.WARMING, "RulesChanged") for p in RUNNING),
-    (Phase.PENDING, Phase.PENDING, "RulesChanged"),
+    *((p, p, "RulesChanged") for p in STARTING),
 }
 """What the designs allow; there is no other way from a phase to a phase."""
 
@@ -445,12 +481,22 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
 
     # The metrics source being ill: no promotion, no rollback, no time counted.
     if seen.metrics.failure is not None:
-        allowed = {STARTED, PODS, *BY_EDIT}
+        allowed = {STARTED, PODS, *BY_EDIT, "ArtifactsVerified", "VerificationFailed"}
         allowed |= {"StageStarted"} if before.stage == "edited-away" else set()
         allowed |= {before.reason} if before.phase is Phase.ROLLING_BACK else set()
         assert set(reasons) <= allowed
         assert all(clock.blind_since is not None for clock in after.timers.values())
         assert after.phase_clock is None or after.phase_clock.blind_since is not None
+
+    # Artifacts: no pod of the canary before they are found to be as declared.
+    verification = seen.track(Track.CANARY, before.canary).verification
+    for reason, is_refused in (("ArtifactsVerified", False), ("VerificationFailed", True)):
+        if reason in reasons and before.phase is Phase.VERIFYING:
+            assert verification is not None
+            assert bool(verification.refusals) == is_refused
+    for one in plan(after):
+        is_verifying = one.track is Track.CANARY and after.phase is Phase.VERIFYING
+        assert (one.components == (Component.VERIFY,)) == is_verifying
 
     # Revisions: what is stable changes only by a promotion, and is always planned.
     if "Promoted" not in reasons:
@@ -480,7 +526,7 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     after, reasons = decision.state, [t.reason for t in decision.transitions]
     if before.phase not in GUARDED or {STARTED, "AlreadyStable"} & set(reasons):
         return
-    if before.phase is Phase.PENDING and PODS not in reasons:
+    if before.phase in STARTING and PODS not in reasons:
         assert not decision.judgements, "judged by what cannot be its own"
     sights: dict[tuple[str, str], Sight] = {
         (SILENCE, s): silence_sight(s, seen.metrics) for s in SPEC.symbols.canary
@@ -502,7 +548,7 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     if due:
         assert after.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK), "due, and not done"
     began = [t.reason for t in decision.transitions if t.phase is Phase.ROLLING_BACK]
-    if began == ["DeadlineExceeded"]:
+    if began in (["DeadlineExceeded"], ["VerificationFailed"]):
         assert not due
     elif began == ["ConditionBreached"]:
         assert any(key != SILENCE for key, _ in due)
@@ -527,7 +573,7 @@ def check_deadline(
     is_read = seen.metrics.failure is None
     if after.phase_clock and reasons:
         assert shape(after.phase_clock) == (ZERO, is_read), "it begins anew with each phase"
-    if before.phase is Phase.PENDING:
+    if before.phase in STARTING:
         assert "DeadlineExceeded" not in reasons
         return
     observed = expected(before.phase_clock, "hit" if is_read else "blind", look.step)
@@ -566,7 +612,8 @@ def look_at(node: Node, look: Input) -> tuple[RolloutState, Observations, Decisi
     begins = edited(node, look.edit)
     state = after_a_while(begins.state, look.step)
     seen = observations(look, begins.target)
-    return state, seen, decide(SPEC, state, seen, NOW)
+    spec = WITH_ARTIFACTS if look.edit == "new models" else SPEC
+    return state, seen, decide(spec, state, seen, NOW)
 
 
 @pytest.fixture(scope="module")
@@ -659,6 +706,9 @@ WHEN = {
     "RolloutStarted": "the spec was edited, to a configuration that is not the stable one",
     "AlreadyStable": "the spec was edited back to the stable configuration",
     "RulesChanged": "symbols or conditions were edited under the canary, which goes on",
+    "ArtifactsVerified": "every model file is as declared, and every model works",
+    "VerificationFailed": "a model file is not as declared, or a model or a gate fails; no pod of "
+    "the canary has started",
     "CanaryRunning": "every pod of the canary is ready",
     "StageStarted": "first stage: every condition can be judged on every canary symbol; next "
     "stage: the one before was observed in full and nothing is breached",

@@ -1,4 +1,4 @@
-"""``python -m signalcanary_workloads harvest|analysis|exchange``: what the image runs.
+"""``python -m signalcanary_workloads harvest|analysis|verify|exchange``: what the image runs.
 
 Each workload is imported only when it is asked for, so that none pays for another's libraries.
 """
@@ -14,6 +14,7 @@ from importlib import import_module
 WORKLOADS = {
     "harvest": "exchange websocket → order-flow features → Parquet",
     "analysis": "harvested Parquet → calibrated signal → metrics",
+    "verify": "model files → are they as declared, and do they work",
     "exchange": "a local exchange that speaks Binance USD-M's protocol",
 }
 

@@ -36,6 +36,7 @@ MOST_ROWS: Final = 12
 # M. Okabe and K. Ito, Color Universal Design (2008): told apart by all eyes.
 _BLUE, _RED, _GREEN, _ORANGE, _GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#888888"
 _PHASES: Final = {
+    Phase.VERIFYING: "#eeeeee",
     Phase.PENDING: "#eeeeee",
     Phase.WARMING: "#f6e8c3",
     Phase.PROMOTING: "#c7e9c0",

@@ -207,11 +207,15 @@ async def follow(
 
 @asynccontextmanager
 async def local_rollout(
-    name: str, namespace: str, folder: Path, metadata: Any = None
+    name: str,
+    namespace: str,
+    folder: Path,
+    metadata: Any = None,
+    artifacts: Path | None = None,
 ) -> AsyncIterator[LocalRollout]:
     """A rollout whose processes are gone when the block ends."""
     async with HttpProbe() as probe:
-        host = Host(folder, probe, lambda: datetime.now(UTC))
+        host = Host(folder, probe, lambda: datetime.now(UTC), artifacts=artifacts)
         rollout = LocalRollout(name, host, namespace, metadata or {})
         try:
             yield rollout
@@ -345,7 +349,11 @@ async def _run(
         return options.until == "settled" and now.is_settled
 
     async with local_rollout(
-        checked.name, checked.namespace, options.folder, checked.metadata
+        checked.name,
+        checked.namespace,
+        options.folder,
+        checked.metadata,
+        options.file.parent,
     ) as rollout:
         apply(spec)
         try:

@@ -208,6 +208,8 @@ def track_lines(look: Look) -> tuple[TrackLine, ...]:
 def describe_progress(look: Look) -> str:
     """One line that says how far things are."""
     state = look.state
+    if state.phase is Phase.VERIFYING:
+        return "verifying the artifacts"
     if state.phase is Phase.WARMING or state.phase is Phase.PENDING:
         parts = [f"{s} {warmup_ratio(look, s):.0%}" for s in look.spec.symbols.canary]
         return f"filling the calibration windows: {', '.join(parts)}"

@@ -37,6 +37,7 @@ from signalcanary.local.scene import (
 from signalcanary.local.world import LocalProcess, Look
 from signalcanary.rollout import (
     GUARDED,
+    STARTING,
     Phase,
 )
 
@@ -87,7 +88,8 @@ def draw(scene: Scene) -> RenderableType:
 def _phases(look: Look) -> Text:
     """The way of a rollout, with a light where it is now."""
     phase = look.state.phase
-    path = _PATH if phase not in _WAY_BACK else (*_came_through(look), *_WAY_BACK)
+    ahead = (Phase.VERIFYING, *_PATH) if look.spec.signal.artifacts else _PATH
+    path = ahead if phase not in _WAY_BACK else (*_came_through(look), *_WAY_BACK)
     at = path.index(phase)
     line = Text(" ")
     for index, step in enumerate(path):
@@ -110,7 +112,7 @@ def _came_through(look: Look) -> tuple[Phase, ...]:
     for transition in look.state.history:
         if transition.phase in GUARDED and transition.phase not in came:
             came.append(transition.phase)
-        if transition.phase is Phase.PENDING:
+        if transition.reason == "RolloutStarted":
             break
     return tuple(reversed(came))
 
@@ -123,7 +125,7 @@ def _words(look: Look) -> Table:
     is_bad = look.state.phase in _WAY_BACK or status.get("health") == Verdict.BREACHED
     grid.add_row("now", Text(status["message"], style="red" if is_bad else ""))
     grid.add_row("next", Text(status["next"]))
-    if look.state.phase in (Phase.PENDING, Phase.WARMING):
+    if look.state.phase is Phase.WARMING or look.state.phase in STARTING:
         for symbol in look.spec.symbols.canary:
             grid.add_row("warm-up", _bar(symbol, warmup_ratio(look, symbol)))
     elif look.state.phase is Phase.PROGRESSING and "stage" in status:

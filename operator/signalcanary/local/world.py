@@ -18,7 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
+from signalcanary.artifacts import Verification
 from signalcanary.contract import Component, Track, WorkloadConfig
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.lifecycle import build_gate, decide
@@ -106,17 +109,30 @@ def launch_process(name: str, argv: Sequence[str], log: Path, notice: Notice) ->
 
 def build_argv(component: Component, config: Path, shard: int, gate: Path) -> tuple[str, ...]:
     """The command line of a workload."""
+    program = (sys.executable, "-m", "signalcanary_workloads", component.value)
+    if component is Component.VERIFY:
+        # It stays, as an end would have to be told from one by mistake.
+        return (*program, f"--config={config}", f"--result={_result_of(config)}", "--stay")
     publishes = ("--publish=127.0.0.1:0", f"--gate={gate}")
     return (
-        sys.executable,
-        "-m",
-        "signalcanary_workloads",
-        component.value,
+        *program,
         f"--config={config}",
         f"--shard={shard}",
         "--listen=127.0.0.1:0",
         *(publishes if component is Component.ANALYSIS else ()),
     )
+
+
+def _result_of(config: Path) -> Path:
+    """Where a verification says what it found."""
+    return config.with_suffix(".verified")
+
+
+def _read_verification(config: Path) -> Verification | None:
+    try:
+        return Verification.model_validate_json(_result_of(config).read_bytes())
+    except (OSError, ValidationError):
+        return None  # not written yet, or not to its end
 
 
 @dataclass
@@ -142,6 +158,8 @@ class Host:
     probe: Probe
     clock: Callable[[], datetime]
     launch: Launch = launch_process
+    artifacts: Path | None = None
+    """What the path of model files is relative to; `folder` if not given."""
     grace_seconds: float = GRACE_SECONDS
 
 
@@ -293,6 +311,14 @@ class LocalRollout:
                 for slot, want in due.items()
             ),
             problem=next((look.problem for look in looks if look.problem), None),
+            verification=next(
+                (
+                    _read_verification(due[slot].path)
+                    for slot in due.keys() & here.keys()
+                    if slot.component is Component.VERIFY
+                ),
+                None,
+            ),
         )
 
     def _workloads(self) -> list[WorkloadSeen]:
@@ -332,7 +358,8 @@ class LocalRollout:
         assert self._spec is not None  # a spec was applied
         owner = Owner(self.namespace, self.name, self._uid)
         wanted: dict[Slot, _Wanted] = {}
-        for track, ref in ((p.track, p.revision) for p in plan(state)):
+        for one in plan(state):
+            track, ref = one.track, one.revision
             revision = self._revisions[ref.name]
             config: WorkloadConfig = build_workload_config(
                 owner,
@@ -343,10 +370,14 @@ class LocalRollout:
                 str(self.host.folder),
                 find_control(track, state, self._revisions),
             )
+            if config.artifacts_root is not None:
+                root = str((self.host.artifacts or self.host.folder).absolute())
+                config = config.model_copy(update={"artifacts_root": root})
             text = json.dumps(config.to_wire(), indent=2, sort_keys=True)
             path = self.host.folder / "config" / f"{track.value}-{ref.name}-{ref.attempt}.json"
-            for component in Component:
-                for shard in range(len(config.shards)):
+            for component in one.components:
+                shards = 1 if component is Component.VERIFY else len(config.shards)
+                for shard in range(shards):
                     slot = Slot(track, ref.name, ref.attempt, component, shard)
                     name = stateful_set_name(self.name, track, ref.name, component)
                     wanted[slot] = _Wanted(f"{name}-{shard}", text, path)
@@ -372,6 +403,8 @@ class LocalRollout:
     def _start(self, slot: Slot, want: _Wanted) -> _Running:
         want.path.parent.mkdir(parents=True, exist_ok=True)
         want.path.write_text(want.config)
+        if slot.component is Component.VERIFY:
+            _result_of(want.path).unlink(missing_ok=True)
         log = self.host.folder / "log" / f"{want.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         argv = build_argv(slot.component, want.path, slot.shard, self._gate)

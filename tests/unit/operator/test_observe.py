@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from signalcanary.artifacts import Verification
 from signalcanary.contract import Track
 from signalcanary.observe import describe_problem, observe_tracks, observe_workloads
 from signalcanary.resources import (
@@ -184,3 +185,37 @@ def test_a_workload_is_one_line() -> None:
     assert (line.ready, line.wanted, line.restarts) == (1, 2, 4)
     assert (line.track, line.component, line.revision) == ("canary", "analysis", "01234567")
     assert line.message == "pod a-1 is waiting: ImagePullBackOff"
+
+
+FOUND = Verification(revision="01234567", attempt=3, files=2, total_bytes=10)
+SAID = {"terminated": {"exitCode": 0, "message": FOUND.model_dump_json(by_alias=True)}}
+VERIFIER = LABELS | {LABEL_COMPONENT: "verify"}
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ({"state": SAID}, FOUND),
+        ({"state": {"running": {}}, "lastState": SAID}, FOUND),
+        ({"state": {"terminated": {"message": "Killed"}}, "lastState": SAID}, FOUND),
+        ({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}, None),
+        ({"state": {"terminated": {"message": '{"revision": "01234567"}'}}}, None),
+        ({"state": {"running": {}}}, None),
+    ],
+    ids=["at its end", "started again", "killed since", "killed", "cut off", "not yet"],
+)
+def test_what_a_verification_found_is_the_message_of_its_end(
+    state: dict[str, Any], found: Verification | None
+) -> None:
+    sts, verifier = live("metadata/labels", VERIFIER), pod(**container(**state))
+    verifier["metadata"]["labels"] = VERIFIER
+    assert observe_tracks([], [sts], [verifier])[KEY].verification == found
+
+
+def test_nobody_else_can_say_what_a_verification_found() -> None:
+    forged = pod(**container(state=SAID))
+    forged["metadata"] |= {"labels": VERIFIER, "ownerReferences": [{"uid": "u2"}]}
+    sts = live("metadata/labels", VERIFIER)
+    assert observe_tracks([], [sts], [forged])[KEY].verification is None
+    # Nor the pod of another component.
+    assert observe_tracks([], [LIVE], [pod(**container(state=SAID))])[KEY].verification is None

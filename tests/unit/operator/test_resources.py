@@ -457,3 +457,60 @@ def test_a_canarys_file_is_the_same_for_as_long_as_it_is_judged() -> None:
     ]
     assert all(len(names) == 1 for names in files)
     assert len(set.union(*files)) == 1
+
+
+ARTIFACTS = {
+    "path": "models/v2",
+    "files": [{"path": "a.json", "size": 2, "sha256": "0" * 64, "format": "json"}],
+}
+
+
+def with_artifacts() -> tuple[Revision, RevisionRef]:
+    revision = build_revision(spec_of(signal={"artifacts": ARTIFACTS}), "img:2")
+    return revision, refer_to(revision, 7)
+
+
+def test_before_its_artifacts_are_verified_a_canary_has_one_pod_that_looks_at_them() -> None:
+    revision, ref = with_artifacts()
+    state = RolloutState(phase=Phase.VERIFYING, canary=ref, stable=STABLE)
+    manifests = build_resources(OWNER, SPEC, state, REVISIONS | {ref.name: revision}, SETTINGS)
+    (sts,) = [m for m in of_track(Track.CANARY, manifests) if m["kind"] == "StatefulSet"]
+    assert sts["metadata"]["name"] == f"demo-{ref.name}-canary-verify"
+    assert sts["spec"]["replicas"] == 1
+    pod = pod_spec(sts)
+    (container,) = pod["containers"]
+    assert container["args"] == [
+        "verify",
+        "--config=/etc/signalcanary/config.json",
+        "--result=/dev/termination-log",
+    ]
+    mounts = {m["name"]: m.get("readOnly", False) for m in container["volumeMounts"]}
+    assert mounts == {"config": True, "data": True, "tmp": False}
+    assert not {"ports", "readinessProbe", "livenessProbe"} & container.keys()
+    annotations = sts["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "false", "it serves nothing"
+    config = config_of("canary", state, **{ref.name: revision})
+    assert (config.artifacts_root, config.attempt) == ("/data", 7)
+
+
+def test_artifacts_are_read_from_the_bucket_that_data_goes_to() -> None:
+    revision, ref = with_artifacts()
+    state = RolloutState(phase=Phase.VERIFYING, canary=ref)
+    spec = spec_of(storage={"bucket": {"url": "s3://data/prefix/", "secretName": "keys"}})
+    manifests = build_resources(OWNER, spec, state, {ref.name: revision}, SETTINGS)
+    (config_map,) = [m for m in of_track(Track.CANARY, manifests) if m["kind"] == "ConfigMap"]
+    assert json.loads(config_map["data"]["config.json"])["artifactsRoot"] == "s3://data/prefix"
+    (sts,) = of_kind("StatefulSet", manifests)
+    (container,) = pod_spec(sts)["containers"]
+    assert "AWS_ACCESS_KEY_ID" in {variable["name"] for variable in container["env"]}
+
+
+def test_a_signal_without_artifacts_is_told_nothing_of_them() -> None:
+    """Another file would restart the pods of every rollout there is."""
+    assert "artifacts" not in json.dumps(config_of("canary").to_wire())
+
+
+def test_a_canary_scores_a_stable_configuration_with_its_artifacts() -> None:
+    revision, ref = with_artifacts()
+    state = replace(BOTH, stable=ref)
+    assert config_of("canary", state, **{ref.name: revision}).artifacts_root == "/data"

@@ -1,0 +1,129 @@
+"""Artifacts that cannot be right are refused, by the API server as by lint, in the same words."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from api_server import ApiServer
+
+from signalcanary.artifacts import MAX_FILES, MAX_GATES, MAX_MODELS
+from signalcanary.lint import check
+
+SHA = "0" * 64
+META = {"path": "meta.json", "size": 96, "sha256": SHA, "format": "json"}
+LGB = {"path": "lgb.onnx", "size": 182, "sha256": SHA, "format": "onnx"}
+GOOD: dict[str, Any] = {
+    "path": "models/v1",
+    "files": [LGB, {**LGB, "path": "sub/lstm.onnx"}, {**LGB, "path": "stacking.onnx"}, META],
+    "models": [
+        {"name": "lgb", "file": "lgb.onnx", "inputs": ["z_ofi", "z_cvd", "active", "quiet"]},
+        {"name": "lstm", "file": "sub/lstm.onnx", "inputs": ["z_ofi"], "window": 20},
+        {
+            "name": "stacking",
+            "file": "stacking.onnx",
+            "role": "stacking",
+            "inputs": ["lgb", "lstm", "z_ofi"],
+            "output": "probability",
+            "index": 1,
+        },
+    ],
+    "gates": [{"file": "meta.json", "key": "oof.n", "min": 10000}],
+    "smoke": {"maxLoad": "3s", "maxInference": "5ms"},
+}
+BY_MANIFEST = {k: v for k, v in GOOD.items() if k != "files"} | {
+    "manifest": {"path": "manifest.json", "sha256": SHA}
+}
+MOST = GOOD | {
+    "files": [{**LGB, "path": f"{'d' * 60}/{'f' * 60}{n}"} for n in range(MAX_FILES - 1)] + [META],
+    "models": [
+        {"name": f"m{n}", "file": f"{'d' * 60}/{'f' * 60}{n}", "inputs": ["z_ofi"] * 32}
+        for n in range(MAX_MODELS)
+    ],
+    "gates": GOOD["gates"] * MAX_GATES,
+}
+ACCEPTED = {"a list": GOOD, "a manifest": BY_MANIFEST, "as much as may be": MOST}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    wire = deepcopy(GOOD)
+    *parents, last = path.split(".")
+    node: Any = wire
+    for part in parents:
+        node = node[int(part)] if part.isdigit() else node[part]
+    if value is None:
+        del node[last]
+    else:
+        node[int(last) if last.isdigit() else last] = value
+    return wire
+
+
+EITHER = "write either files or manifest"
+CODE = "pickle, joblib and torch files run code when they are loaded: export the model as ONNX"
+PATH = "write a path of letters, digits"
+BAD = {
+    "neither files nor manifest": (changed("files", None), EITHER),
+    "both": (GOOD | {"manifest": {"path": "m.json", "sha256": SHA}}, EITHER),
+    "a pickle": (changed("files.0.path", "lgb.pkl"), CODE),
+    "a torch checkpoint": (changed("files.0.path", "deep/LSTM.PT"), CODE),
+    "an unknown format": (changed("files.0.format", "pickle"), "onnx"),
+    "a path out of the folder": (changed("files.0.path", "../lgb.onnx"), PATH),
+    "an absolute path": (changed("path", "/etc"), PATH),
+    "a hidden file": (changed("files.0.path", ".lgb.onnx"), PATH),
+    "half a hash": (changed("files.0.sha256", "ab12"), "write the SHA-256 as sha256sum does"),
+    "a file too big": (changed("files.0.size", 2**28 + 1), "268435456"),
+    "a file twice": (changed("files.1", LGB), "listed twice"),
+    "a model's file not listed": (changed("files.0.path", "x.onnx"), "is not among the files"),
+    "a gate's file not listed": (changed("files.3.path", "x.json"), "is not among the files"),
+    "a model that is no ONNX": (changed("models.0.file", "meta.json"), "files of the format onnx"),
+    "two models of a name": (changed("models.1.name", "lgb"), "a name of its own"),
+    "two stacking models": (
+        changed("models.0", {**GOOD["models"][2], "name": "other"}),
+        "there is one stacking model at most",
+    ),
+    "an unknown feature": (changed("models.0.inputs", ["rsi"]), "base model are features: z_ofi"),
+    "an unknown base model": (
+        changed("models.2.inputs", ["lgb", "tft"]),
+        "are names of base models, and features",
+    ),
+    "a stacking model with a window": (changed("models.2.window", 3), "takes one row at a time"),
+    "a gate without a bound": (changed("gates.0.min", None), "a gate needs min, max or both"),
+}
+
+
+def document(artifacts: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
+    return {
+        "apiVersion": "signalcanary.dev/v1alpha1",
+        "kind": "SignalCanary",
+        "metadata": {"name": "models", "namespace": namespace},
+        "spec": {
+            "version": "v1",
+            "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
+            "signal": {"artifacts": artifacts},
+        },
+    }
+
+
+@pytest.mark.parametrize("artifacts", ACCEPTED.values(), ids=ACCEPTED)
+def test_artifacts_that_can_be_right_are_taken(
+    artifacts: dict[str, Any], api: ApiServer, namespace: str
+) -> None:
+    wanted = document(artifacts, namespace)
+    assert check(json.dumps(wanted)).problems == ()
+    taken = api.apply(wanted)["spec"]["signal"]["artifacts"]
+    assert taken["models"][0]["role"] == "base"
+    assert taken["smoke"]["maxLoad"] in ("3s", "30s")
+
+
+@pytest.mark.parametrize(("artifacts", "message"), BAD.values(), ids=BAD)
+def test_artifacts_that_cannot_be_right_are_refused(
+    artifacts: dict[str, Any], message: str, api: ApiServer, namespace: str
+) -> None:
+    wanted = document(artifacts, namespace)
+    assert message in "; ".join(problem.message for problem in check(json.dumps(wanted)).problems)
+    path = f"/apis/signalcanary.dev/v1alpha1/namespaces/{namespace}/signalcanaries"
+    status, answer = api.request("POST", path, wanted)
+    assert status == 422, answer
+    assert message in answer["message"]

@@ -1,0 +1,98 @@
+"""Rollouts of configurations with model files: looked at first, and only then started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from signalcanary.artifacts import Reason, Refusal, Verification
+from signalcanary.contract import Component, Track
+from signalcanary.lifecycle import decide
+from signalcanary.rollout import Phase, TrackSeen, plan
+
+SIGNAL = {
+    "artifacts": {
+        "path": "models/v1",
+        "files": [{"path": "lstm.onnx", "size": 5, "sha256": "0" * 64, "format": "onnx"}],
+    }
+}
+CORRUPT = Refusal(
+    reason=Reason.CHECKSUM_MISMATCH, file="lstm.onnx", message="it has 4 bytes, and 5 are declared"
+)
+
+
+def test_good_artifacts_come_before_the_pods(start: Callable[..., Any]) -> None:
+    sim = start(signal=SIGNAL)
+    sim.run_until(Phase.SUCCEEDED)
+    assert sim.reasons[:3] == ["RolloutStarted", "ArtifactsVerified", "CanaryRunning"]
+    assert sim.story[0][1] == Phase.VERIFYING
+
+
+def test_no_pod_of_a_canary_with_a_corrupt_model_ever_starts(start: Callable[..., Any]) -> None:
+    sim = start()
+    sim.run_until(Phase.SUCCEEDED)
+    stable = sim.state.stable
+    sim.world.refusals = (CORRUPT,)
+    sim.edit(version="v2", signal=SIGNAL)
+    ran = set()
+    for _ in range(20):
+        sim.run(sim.spec.evaluation.interval)
+        ran |= {(p.track, component) for p in plan(sim.state) for component in p.components}
+    assert {component for track, component in ran if track is Track.CANARY} == {Component.VERIFY}
+    assert sim.phase is Phase.ROLLED_BACK
+    assert sim.state.reason == "VerificationFailed"
+    assert sim.state.stable == stable
+    assert sim.state.message == (
+        "rolled back v2: its artifacts are refused, and no pod of it was started: lstm.onnx: "
+        "ChecksumMismatch: it has 4 bytes, and 5 are declared; stable v1 keeps running"
+    )
+    sim.world.refusals = ()
+    sim.run(timedelta(hours=1))
+    assert sim.phase is Phase.ROLLED_BACK, "the same spec is not tried twice"
+    sim.edit(version="v3")
+    sim.run_until(Phase.SUCCEEDED)
+
+
+def test_an_ill_metrics_source_keeps_no_corrupt_model(start: Callable[..., Any]) -> None:
+    """What is wrong with a file is seen without it."""
+    sim = start(signal=SIGNAL)
+    sim.world.source_answers = False
+    sim.world.refusals = (CORRUPT,)
+    sim.run_until(Phase.ROLLED_BACK, within=timedelta(minutes=5))
+    assert "VerificationFailed" in sim.reasons
+
+
+def test_what_was_found_of_another_attempt_is_not_taken_for_this_one(
+    start: Callable[..., Any],
+) -> None:
+    sim = start(signal=SIGNAL)
+    sim.look()
+    canary = sim.state.canary
+    assert canary is not None
+    seen = sim.observe()
+    for attempt in (canary.attempt - 1, canary.attempt + 1):
+        found = Verification(revision=canary.name, attempt=attempt, files=1, total_bytes=5)
+        tracks = {(Track.CANARY, canary.name): TrackSeen(1, True, None, found)}
+        stale: Any = type(seen)(seen.generation, seen.target, seen.metrics, tracks)
+        assert decide(sim.spec, sim.state, stale, sim.now).state.phase is Phase.VERIFYING
+
+
+def test_artifacts_that_nobody_can_look_at_are_given_up(start: Callable[..., Any]) -> None:
+    sim = start(signal=SIGNAL)
+    sim.world.pods_start = False
+    took = sim.run_until(Phase.ROLLED_BACK)
+    assert took >= sim.spec.evaluation.no_data_after
+    assert "CanaryNotRunning" in sim.reasons
+    assert "ImagePullBackOff" in sim.state.message
+
+
+def test_rules_that_change_meanwhile_change_nothing_of_the_look(
+    start: Callable[..., Any],
+) -> None:
+    sim = start(signal=SIGNAL)
+    sim.world.pods_start = False
+    sim.look()
+    sim.edit(rollback={"conditions": [{"metric": "platt_ece", "above": 0.2}]})
+    sim.run(sim.spec.evaluation.interval)
+    assert (sim.phase, sim.state.reason) == (Phase.VERIFYING, "RulesChanged")
