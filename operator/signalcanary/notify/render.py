@@ -27,8 +27,10 @@ from signalcanary.revisions import canonical_hash
 
 PAYLOAD_VERSION: Final = "1"
 
-_MAX_SLACK_CHARS: Final = 35_000
-"""Slack cuts a message at 40,000 characters."""
+MAX_DIGESTED_CHARS: Final = 300
+"""Of each message in a digest, so that Slack, which cuts at 40,000 characters, shows all of it."""
+
+_MAX_SLACK_CHARS: Final = 39_000
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,21 @@ def title_of(message: Message, escape: Callable[[str], str] = _plain) -> str:
 def text_of(message: Message, escape: Callable[[str], str] = _plain) -> str:
     """Everything, in as many lines as it takes."""
     route = message.batch.route
-    parts = []
+    parts = [missed_words(message.batch.missed)] if message.batch.missed else []
     if len(message.notifications) == 1:
         parts.append(_filled(route.text, message, message.notifications[0], escape))
     else:
-        for each in message.notifications:
+        for each in map(_shortened, message.notifications):
             title = _filled(route.title, message, each, escape)
             parts.append(f"{title}\n{_filled(route.text, message, each, escape)}")
-    if message.batch.missed:
-        parts.append(missed_words(message.batch.missed))
     return "\n\n".join(parts)
+
+
+def _shortened(notification: Notification) -> Notification:
+    text = notification.message
+    if len(text) <= MAX_DIGESTED_CHARS:
+        return notification
+    return notification.model_copy(update={"message": text[: MAX_DIGESTED_CHARS - 1] + "…"})
 
 
 def missed_words(count: int) -> str:

@@ -32,7 +32,7 @@ from signalcanary.notify.receivers import (
     Unreachable,
     send,
 )
-from signalcanary.notify.render import Message, build_message
+from signalcanary.notify.render import Message, build_message, slack_payload
 from signalcanary.rollout import Phase
 
 KEY = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the example of the specification
@@ -83,8 +83,8 @@ async def test_a_webhook_gets_the_documented_payload_that_its_key_signs(tmp_path
     (told,) = read.pop("notifications")
     assert read.pop("sentAt")
     text = read.pop("text")
-    assert text.startswith("ECE <0.12> & more\nat 2026-05-01T00:00:00Z; stable: v1;")
-    assert "At least 2 earlier notifications did not reach this receiver" in text
+    assert text.startswith("At least 2 earlier notifications did not reach this receiver")
+    assert "\n\nECE <0.12> & more\nat 2026-05-01T00:00:00Z; stable: v1;" in text
     assert read == {
         "version": "1",
         "id": told["id"],
@@ -214,6 +214,21 @@ async def test_slack_gets_text_in_which_a_tenant_can_mention_nobody(tmp_path: Pa
     text = request.json["text"]
     assert text.startswith("*[P1] trading/demo RolledBack: v2 (ConditionBreached)*\n<!here> ")
     assert "&lt;!channel&gt; &amp; &lt;http://evil|click&gt;" in text
+
+
+def test_a_digest_of_the_longest_messages_is_shown_whole_by_slack(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"slack": {"urlFile": "url"}}, digest="1h")
+    outbox = Outbox(since=START)
+    for n in range(60):
+        canary = Canary(uid=f"uid-{n}", name=f"demo-{n:02}")
+        canary.enter(Phase.PROGRESSING, "StageStarted", START, "a < b " * 500)
+        outbox.take(canary.metadata, canary.state, config, START)
+    batch = outbox.next_batch("it", config, START + timedelta(hours=1))
+    assert batch is not None
+    text = slack_payload(build_message(batch, "prod", START))["text"]
+    assert text.startswith("*[digest] 50 SignalCanary notifications in prod: 50 P3*\n")
+    assert all(f"demo-{n:02}" in text for n in range(50))
+    assert len(text) <= 40_000
 
 
 # --------------------------------------------------------------------------- Alertmanager
