@@ -231,8 +231,14 @@ class Outbox:
             aside: ids that are not to be tried yet.
         """
         digests: dict[str, list[Pending]] = {}
+        held: set[str] = set()
         for item in self.pending.values():
-            if receiver not in item.to or item.notification.id in aside:
+            if receiver not in item.to:
+                continue
+            told = item.notification
+            if told.id in aside or (receiver in item.alerts and told.uid in held):
+                # What resolves an alert must not overtake what fires it.
+                held.add(told.uid)
                 continue
             route = config.route(item.to[receiver])
             if not _is_digested(item, route, receiver):

@@ -62,14 +62,14 @@ PHASES = (
 class Simulation:
     """Actions, and what must have been told in the end."""
 
-    def __init__(self, folder: Path) -> None:
-        self.health = dict.fromkeys(("hook", "other"), "well")
+    def __init__(self, folder: Path, config: dict[str, Any] = CONFIG) -> None:
+        self.health = dict.fromkeys(config["receivers"], "well")
         self.sender = FakeSender(before=self.before)
-        self.station = Station(folder, CONFIG, self.sender)
+        self.station = Station(folder, config, self.sender)
         self.canaries: dict[str, Canary] = {}
         self.expected: dict[str, list[str]] = {}
         self.count = 0
-        self.missed_told = {"hook": 0, "other": 0}
+        self.missed_told = dict.fromkeys(config["receivers"], 0)
         self.on_record: list[str] = []
 
     def before(self, message: Message) -> None:
@@ -178,3 +178,30 @@ def test_without_a_crash_each_is_told_once_and_in_order(actions: list[tuple[Any,
     for uid in simulation.canaries:
         expected = [key for key in simulation.expected[uid] if key in set(told)]
         assert [key for key in told if key in expected] == expected
+
+
+ALERTS: dict[str, Any] = {
+    "receivers": {"hook": {"alertmanager": {"url": "http://127.0.0.1:9"}}},
+    "routes": [{"receivers": ["hook"], "severities": ["P0", "P1"]}],
+}
+
+
+def fires(canary: Canary) -> bool:
+    """Whether it was taken back since its last success."""
+    ends = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.SUCCEEDED)
+    phases = [transition.phase for transition in canary.state.history if transition.phase in ends]
+    return bool(phases) and phases[0] is not Phase.SUCCEEDED
+
+
+@settings(max_examples=SCHEDULES // 2, deadline=None)
+@given(st.lists(ACTIONS.filter(lambda a: a[1:2] != ("other",)), max_size=30))
+def test_an_alertmanager_ends_with_what_is_true(actions: list[tuple[Any, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = Simulation(Path(folder), ALERTS)
+        asyncio.run(simulation.run(actions))
+    believed: dict[str, bool] = {}
+    for message in simulation.sender.sent.get("hook", ()):
+        for alert in message.batch.alerts():
+            believed[alert.labels["signalcanary"]] = alert.ends_at is None
+    for uid, canary in simulation.canaries.items():
+        assert believed.get(uid, False) == fires(canary), uid

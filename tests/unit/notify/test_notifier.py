@@ -460,6 +460,29 @@ async def test_a_look_that_ends_after_its_object_keeps_no_alert_firing(tmp_path:
     assert station.sender.alerts == []
 
 
+async def test_what_resolves_an_alert_does_not_overtake_what_fires_it(tmp_path: Path) -> None:
+    receivers = {"am": {"alertmanager": {"url": "http://127.0.0.1:9"}}}
+    station = Station(tmp_path, {"receivers": receivers, "routes": [{"receivers": ["am"]}]})
+    await station.steps()
+
+    def before(message: Any) -> None:
+        is_firing = any(alert.ends_at is None for alert in message.batch.alerts())
+        if is_firing and station.seconds < 100:
+            raise MessageRefused("HTTP 400")
+
+    station.sender.before = before
+    demo = Canary()
+    demo.enter(Phase.ROLLED_BACK, "ConditionBreached", station.now())
+    station.note(demo)
+    await settle(station)
+    demo.enter(Phase.SUCCEEDED, "Promoted", station.now())
+    station.note(demo)
+    await station.steps(60, 10.0)
+    fired, resolved = (message.batch.alerts()[0].ends_at for message in station.sender.sent["am"])
+    assert fired is None
+    assert resolved is not None
+
+
 # --------------------------------------------------------------------------- bugs
 
 
