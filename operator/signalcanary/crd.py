@@ -291,6 +291,28 @@ def build_status_schema() -> dict[str, Any]:
             ),
             "Breaches and silences being timed.",
         ),
+        held=_list_of(
+            _object(
+                "A canary symbol that is held back: not judged, not published, not promoted.",
+                symbol=_text("The symbol."),
+                since=_time("When."),
+                reason=_text("ConditionBreached or CanarySilent."),
+                message=_text("Why, in words."),
+            ),
+            "The symbols that the canary is held back on.",
+        ),
+        kept=_list_of(
+            _object(
+                "A symbol that the stable revision was held back on.",
+                symbol=_text("The symbol."),
+                revision={
+                    **revision,
+                    "description": "The earlier revision that goes on serving it; absent where "
+                    "there is none, so that nothing does.",
+                },
+            ),
+            "The symbols that the stable revision does not serve.",
+        ),
         tiers=_list_of(
             _object(
                 "Where a condition with warning or critical stands, over all canary symbols; kept "

@@ -9,7 +9,7 @@ back either.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -164,16 +164,23 @@ class Judgement:
 
 
 def evaluate(
-    spec: SignalCanarySpec, seen: MetricsSeen, now: datetime, *, has_stable: bool = False
+    spec: SignalCanarySpec,
+    seen: MetricsSeen,
+    now: datetime,
+    *,
+    has_stable: bool = False,
+    held: Collection[str] = (),
 ) -> list[Judgement]:
     """Judge every rollback condition on every canary symbol, in the order of the spec.
 
     Args:
         has_stable: whether there is a stable revision to compare the canary with.
+        held: symbols that the canary is held back on, which are not judged.
     """
     return [
         _with_tier(_judge(spec, condition, symbol, seen, now, has_stable))
         for symbol in spec.symbols.canary
+        if symbol not in held
         for condition in spec.rollback.conditions
     ]
 

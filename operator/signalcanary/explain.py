@@ -7,12 +7,14 @@ Event (1,024 characters). Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from signalcanary.artifacts import Verification
 from signalcanary.contract import format_duration, shown
 from signalcanary.evaluate import Judgement, percent, shown_beside
+from signalcanary.revisions import RevisionRef
+from signalcanary.rollout import Held
 
 MOST_TOLD = 3
 
@@ -50,6 +52,38 @@ def breach(judgement: Judgement, held: timedelta) -> str:
         text += "evaluations in a row"
         kept += "" if condition.for_ else " at one of these evaluations"
     return f"{text}; {kept} would have kept it"
+
+
+def hold(due: Mapping[str, Held], servers: Mapping[str, RevisionRef | None]) -> str:
+    """Why symbols are held back, and what that means for them."""
+    first = next(iter(due.values()))
+    others = f"; and for a reason of their own {names(list(due)[1:])}" if len(due) > 1 else ""
+    return (
+        f"holding back {names(list(due))}: {first.message}{others}; the other canary symbols "
+        f"go on, and at the promotion {_served(servers)}"
+    )
+
+
+def left_out(kept: Mapping[str, RevisionRef | None]) -> str:
+    """What a promotion leaves out; nothing to say where that is nothing."""
+    return f" but those held back: {_served(kept)}" if kept else ""
+
+
+def _served(servers: Mapping[str, RevisionRef | None]) -> str:
+    by_version: dict[str | None, list[str]] = {}
+    for symbol, ref in servers.items():
+        by_version.setdefault(ref.version if ref else None, []).append(symbol)
+    return " and ".join(
+        f"{names(symbols)} stay{'s' * (len(symbols) == 1)} on {version}"
+        if version is not None
+        else f"nothing serves {names(symbols)}"
+        for version, symbols in by_version.items()
+    )
+
+
+def others_held(held: int, symbols: int) -> str:
+    """How many symbols had to be held back, where one was not enough."""
+    return f"; {held} of {symbols} canary symbols are held back" if held > 1 else ""
 
 
 def silence(symbol: str, held: timedelta, last: datetime | None, control: bool) -> str:

@@ -17,6 +17,7 @@ be judged. And a metrics source that cannot be read changes nothing but the mess
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -38,13 +39,17 @@ from signalcanary.rollout import (
     MAX_HISTORY,
     SILENCE,
     STARTING,
+    SYMBOLS_HELD,
     Clock,
     Decision,
+    Held,
     Observations,
     Phase,
     RolloutState,
     Transition,
+    keepers,
     notices,
+    plan,
 )
 from signalcanary.stream import Gate, Holder
 from signalcanary.tiers import Streak
@@ -107,7 +112,7 @@ def decide(
             state = replace(
                 state, standings=tiers.follow(state.standings, look.judgements, look.now)
             )
-            state = _roll_back_if_due(look, state)
+            state = _act_on_what_is_due(look, state)
         state = _STEPS[state.phase](look, state)
         state = _pass_on_the_stream(look, state)
         if state == settled:
@@ -173,7 +178,8 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
         if rules == state.rules:
             return state
         # A breach that goes on under the new rules keeps its beginning.
-        state = replace(state, rules=rules, stage=None, stage_clock=None)
+        # What was held back is judged again, by rules that may be others for it.
+        state = replace(state, rules=rules, stage=None, stage_clock=None, held={})
         why = "the canary's symbols or conditions have changed; the stages are observed anew"
         # A canary whose pods do not run yet is no further for that.
         phase = state.phase if state.phase in STARTING else Phase.WARMING
@@ -209,7 +215,15 @@ def _judge(look: _Look, state: RolloutState) -> _Look:
     # Until its own pods run, whatever is exported is not this canary's.
     is_running = state.phase not in STARTING
     judgements = (
-        tuple(evaluate(look.spec, seen.metrics, look.now, has_stable=state.stable is not None))
+        tuple(
+            evaluate(
+                look.spec,
+                seen.metrics,
+                look.now,
+                has_stable=state.stable is not None,
+                held=state.held,
+            )
+        )
         if is_running
         else ()
     )
@@ -256,7 +270,7 @@ def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
             timers[key] = timer.stop(look.now)
             # What could not be judged is no breach, and no sign that there is none.
             streaks |= {key: streak} if streak else {}
-    for symbol in look.spec.symbols.canary:
+    for symbol in _active(look, state):
         key = (SILENCE, symbol)
         timer = state.timers.get(key)
         silence = silence_of(symbol, look.spec, look.seen.metrics, look.now)
@@ -267,36 +281,85 @@ def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
     return replace(state, timers=timers, streaks=streaks)
 
 
-def _roll_back_if_due(look: _Look, state: RolloutState) -> RolloutState:
-    """Roll back on the first breach or silence that has held for its time."""
-    for judgement in look.judgements:
-        condition = judgement.condition
-        timer = state.timers.get((condition.key, judgement.symbol))
-        if judgement.verdict is not Verdict.BREACHED or timer is None:
-            continue
-        streak = state.streaks.get((condition.key, judgement.symbol))
-        is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
-        if is_seen and timer.elapsed(look.now) >= condition.for_:
-            why = explain.breach(judgement, timer.elapsed(look.now))
-            return _roll_back(look, state, "ConditionBreached", why)
-    if look.spec.evaluation.on_no_data is OnNoData.HOLD:
+def _act_on_what_is_due(look: _Look, state: RolloutState) -> RolloutState:
+    """Hold back the symbols whose breach or silence has held for its time; with as many as the
+    scope allows, take the whole canary back."""
+    if look.seen.metrics.failure is not None:
         return state
-    for symbol in look.spec.symbols.canary:
+    due = _due(look, state)
+    held = {**state.held, **due}
+    symbols = len(look.spec.symbols.canary)
+    # Pods that never ran are the whole canary's.
+    most = 1 if state.phase in STARTING else look.spec.rollback.most_held(symbols)
+    if held and len(held) >= most:
+        # Nothing need be due: the scope may have been edited.
+        first = next(iter(due.values()), None) or next(iter(held.values()))
+        why = first.message + (explain.others_held(len(held), symbols) if most > 1 else "")
+        return _roll_back(look, state, first.reason, why)
+    if not due:
+        return state
+    why = explain.hold(due, _servers(look, state, due))
+    return _note(look, replace(state, held=held), SYMBOLS_HELD, why)
+
+
+def _due(look: _Look, state: RolloutState) -> dict[str, Held]:
+    """By symbol, the first breach or silence that has held for its time."""
+    due: dict[str, Held] = {}
+    for judgement in look.judgements:
+        if (held_for := _breach_due(look, state, judgement)) is not None:
+            why = explain.breach(judgement, held_for)
+            due.setdefault(judgement.symbol, Held(look.now, "ConditionBreached", why))
+    if look.spec.evaluation.on_no_data is OnNoData.HOLD:
+        return due
+    metrics = look.seen.metrics
+    for symbol in _active(look, state):
         timer = state.timers.get((SILENCE, symbol))
         # A timer that stands still was not seen to be silent at this look.
-        if timer is None or timer.blind_since is not None:
+        if timer is None or timer.blind_since is not None or symbol in due:
             continue
-        if timer.elapsed(look.now) >= look.spec.evaluation.no_data_after:
-            held = timer.elapsed(look.now)
-            if state.phase in STARTING:
-                problem = look.seen.track(Track.CANARY, state.canary).problem
-                return _roll_back(look, state, "CanaryNotRunning", explain.pods(held, problem))
-            metrics = look.seen.metrics
-            why = explain.silence(
-                symbol, held, metrics.heartbeats.get(symbol), symbol in metrics.stable_heartbeats
-            )
-            return _roll_back(look, state, "CanarySilent", why)
-    return state
+        held_for = timer.elapsed(look.now)
+        if held_for < look.spec.evaluation.no_data_after:
+            continue
+        if state.phase in STARTING:
+            problem = look.seen.track(Track.CANARY, state.canary).problem
+            due[symbol] = Held(look.now, "CanaryNotRunning", explain.pods(held_for, problem))
+        else:
+            beat, control = metrics.heartbeats.get(symbol), symbol in metrics.stable_heartbeats
+            why = explain.silence(symbol, held_for, beat, control)
+            due[symbol] = Held(look.now, "CanarySilent", why)
+    return due
+
+
+def _breach_due(look: _Look, state: RolloutState, judgement: Judgement) -> timedelta | None:
+    """How long a breach has held, if that is for long enough."""
+    condition, key = judgement.condition, (judgement.condition.key, judgement.symbol)
+    timer, streak = state.timers.get(key), state.streaks.get(key)
+    if judgement.verdict is not Verdict.BREACHED or timer is None:
+        return None
+    is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
+    held_for = timer.elapsed(look.now)
+    return held_for if is_seen and held_for >= condition.for_ else None
+
+
+def _active(look: _Look, state: RolloutState) -> list[str]:
+    """The symbols that the canary is judged on."""
+    return [symbol for symbol in look.spec.symbols.canary if symbol not in state.held]
+
+
+def _servers(
+    look: _Look, state: RolloutState, symbols: Iterable[str]
+) -> dict[str, RevisionRef | None]:
+    """By symbol, the revision that serves it beside the canary; None where none does."""
+    known = look.seen.stable_symbols
+
+    def server_of(symbol: str) -> RevisionRef | None:
+        if symbol in state.kept:
+            kept = state.kept[symbol]
+            # Pods of the revision that is tried again take the place of those that it had.
+            return None if kept and _is(state.canary, kept) else kept
+        return state.stable if known is None or symbol in known else None
+
+    return {symbol: server_of(symbol) for symbol in symbols}
 
 
 def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
@@ -419,7 +482,9 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
 
 def _promoting(look: _Look, state: RolloutState) -> RolloutState:
     full = look.seen.track(Track.STABLE, state.canary)
-    if not (full.is_ready and look.all_ok):
+    # Pods that still run a symbol held back only now are not those that will serve.
+    is_as_planned = not state.held or set(plan(state)) <= set(look.seen.planned)
+    if not (full.is_ready and is_as_planned and look.all_ok):
         if not _is_overdue(look, state):
             return state
         why = explain.late_promotion(
@@ -427,8 +492,10 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
         )
         return _roll_back(look, state, "DeadlineExceeded", why)
     promoted = _canary(state)
-    state = replace(_without_canary(state), stable=promoted)
+    kept = _servers(look, state, sorted(state.held))
+    state = replace(_without_canary(state), stable=promoted, kept=kept)
     why = f"{promoted.version} is promoted and serves the full symbol set"
+    why += explain.left_out(kept)
     why += f"; {explain.evidence(look.judgements)}"
     return _enter(look, state, Phase.SUCCEEDED, "Promoted", why)
 
@@ -470,22 +537,49 @@ def _pass_on_the_stream(look: _Look, state: RolloutState) -> RolloutState:
         return state
     # Attempts of one revision share StatefulSets, which never run two pods of one ordinal.
     is_another = before is not None and not _is(state.stable, before)
-    if is_another and look.seen.track(Track.STABLE, before).pods:
+    if is_another and _has_strays(look, state):
         return state
     return replace(state, publisher=state.stable)
 
 
+def _has_strays(look: _Look, state: RolloutState) -> bool:
+    """Whether a pod of another revision may go by what it was told before: it is not wanted any
+    more, or it is to run again with fewer symbols."""
+    # What is only now to run with fewer symbols was not looked at as such.
+    wanted = {
+        p.revision.name for p in plan(state) if p.track is Track.STABLE and p in look.seen.planned
+    }
+    return any(
+        seen.strays if name in wanted else seen.pods
+        for (track, name), seen in look.seen.tracks.items()
+        if track is Track.STABLE and not _is(state.stable, name)
+    )
+
+
 def build_gate(spec: SignalCanarySpec, state: RolloutState) -> Gate:
     """Who may publish signals, as the state implies."""
-    stable = state.stable if state.publisher == state.stable else None
+    is_passed_on = state.stable is not None and state.publisher == state.stable
+    stable = state.stable if is_passed_on else None
     is_observed = state.phase in (Phase.PROGRESSING, Phase.PROMOTING)
     index = stage_index(spec, state) if is_observed else None
     is_allowed = index is not None and spec.stages[index].publish
-    return Gate(stable=_holder(stable), canary=_holder(state.canary if is_allowed else None))
+    kept = [
+        Holder(revision=ref.name, attempt=ref.attempt, only=tuple(sorted(symbols)))
+        for ref, symbols in keepers(state).items()
+        # Until it is passed on, the symbols may still be another's.
+        if is_passed_on
+    ]
+    return Gate(
+        stable=_holder(stable, state.kept),
+        canary=_holder(state.canary if is_allowed else None, state.held),
+        kept=tuple(kept) or None,
+    )
 
 
-def _holder(ref: RevisionRef | None) -> Holder | None:
-    return Holder(revision=ref.name, attempt=ref.attempt) if ref else None
+def _holder(ref: RevisionRef | None, without: Iterable[str]) -> Holder | None:
+    if ref is None:
+        return None
+    return Holder(revision=ref.name, attempt=ref.attempt, without=tuple(sorted(without)) or None)
 
 
 # --------------------------------------------------------------------------- small change
@@ -501,18 +595,24 @@ def _enter(
     is_warning: bool = False,
 ) -> RolloutState:
     """Enter a phase, or a stage, and note it in the history."""
-    about = state.canary or state.rejected or state.stable
-    version = about.version if about else ""
-    transition = Transition(look.now, phase, reason, message, version, is_warning)
-    return replace(
+    state = replace(
         state,
         phase=phase,
         phase_since=look.now,
         phase_clock=Clock(look.now) if phase in DUE else None,
-        reason=reason,
-        message=message,
-        history=(transition, *state.history)[:MAX_HISTORY],
     )
+    return _note(look, state, reason, message, is_warning=is_warning)
+
+
+def _note(
+    look: _Look, state: RolloutState, reason: str, message: str, *, is_warning: bool = True
+) -> RolloutState:
+    """Note in the history why the rollout is where it is."""
+    about = state.canary or state.rejected or state.stable
+    version = about.version if about else ""
+    transition = Transition(look.now, state.phase, reason, message, version, is_warning)
+    history = (transition, *state.history)[:MAX_HISTORY]
+    return replace(state, reason=reason, message=message, history=history)
 
 
 def _canary(state: RolloutState) -> RevisionRef:
@@ -535,4 +635,5 @@ def _without_canary(state: RolloutState) -> RolloutState:
         timers={},
         streaks={},
         standings={},
+        held={},
     )

@@ -48,6 +48,7 @@ def observe_tracks(
             and all(_is_ready(m, live.get(m["metadata"]["name"])) for m in of_track),
             problem=next(filter(None, map(describe_problem, pods_of_track)), None),
             verification=_find_verification(key, stateful_sets, pods_of_track),
+            strays=sum(_is_stray(pod, of_track) for pod in pods_of_track),
         )
     return seen
 
@@ -72,6 +73,20 @@ def _find_verification(
                 except ValidationError:
                     continue  # killed, or ended by what is no fault of the artifacts
     return None
+
+
+def _is_stray(pod: Live, wanted: Sequence[Manifest]) -> bool:
+    """Whether a pod is on its way out, or was not started with the file that is wanted: the
+    file's name is a hash of its content."""
+    files = {_file_of(manifest["spec"].get("template", {}).get("spec", {})) for manifest in wanted}
+    is_ending = pod["metadata"].get("deletionTimestamp") is not None
+    return is_ending or _file_of(pod.get("spec") or {}) not in files - {None}
+
+
+def _file_of(pod_spec: Mapping[str, Any]) -> str | None:
+    volumes = pod_spec.get("volumes") or ()
+    named = (v["configMap"].get("name") for v in volumes if v.get("name") == "config")
+    return next(named, None)
 
 
 def observe_workloads(stateful_sets: Iterable[Live], pods: Sequence[Live]) -> list[WorkloadSeen]:

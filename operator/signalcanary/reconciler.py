@@ -31,7 +31,7 @@ from signalcanary.resources import (
     build_controller_revision,
     build_resources,
 )
-from signalcanary.revisions import Revision, refer_to
+from signalcanary.revisions import Revision, RevisionRef, refer_to
 from signalcanary.rollout import (
     GUARDED,
     Decision,
@@ -40,6 +40,7 @@ from signalcanary.rollout import (
     RolloutState,
     TrackSeen,
     Transition,
+    keepers,
     notices,
     plan,
 )
@@ -128,6 +129,7 @@ class Reconciler:
         pods = self._store.owned(subject.key, Kind.POD)
         desired = self._desired(subject, subject.state, revisions)
         tracks = self._observe_tracks(subject, desired, stateful_sets, pods)
+        planned = plan(subject.state)
         # The image, and so the fingerprint, is of the time at which a revision was first made.
         on_record = refer_to(revisions[subject.target.name], subject.target.attempt)
         state, decided = subject.state, None
@@ -138,6 +140,8 @@ class Reconciler:
                 metrics=seen,
                 tracks=tracks,
                 previous_look=previous_look,
+                stable_symbols=_symbols_of(state.stable, revisions),
+                planned=planned,
             )
             decision = decide(subject.spec, state, observed, now)
             state, previous_look = decision.state, now
@@ -327,7 +331,8 @@ class Reconciler:
 
     async def _prune_revisions(self, subject: Subject) -> list[Problem]:
         state = subject.state
-        refs = (state.canary, state.stable, state.rejected, subject.target)
+        kept = keepers(state)
+        refs = (state.canary, state.stable, state.rejected, subject.target, *kept)
         in_use = {ref.name for ref in refs if ref is not None}
         spare = [i for i in self._records(subject) if _label(i, LABEL_REVISION) not in in_use]
         spare.sort(key=lambda item: int(item.get("revision", 0)), reverse=True)
@@ -386,6 +391,13 @@ class Reconciler:
 
 
 _REFUSALS = (Refused, Conflict, Gone)
+
+
+def _symbols_of(
+    stable: RevisionRef | None, revisions: Mapping[str, Revision]
+) -> frozenset[str] | None:
+    known = revisions.get(stable.name) if stable else None
+    return frozenset(known.symbols) if known else None
 
 
 def _label(item: Live, name: str) -> str:

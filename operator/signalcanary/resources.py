@@ -8,7 +8,7 @@ Every object carries a hash of what was declared, so that an unchanged object is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -34,10 +34,7 @@ from signalcanary.contract import (
 )
 from signalcanary.lifecycle import build_gate
 from signalcanary.revisions import Revision, RevisionRef, canonical_hash
-from signalcanary.rollout import (
-    RolloutState,
-    plan,
-)
+from signalcanary.rollout import RolloutState, TrackPlan, keepers, plan
 from signalcanary.stream import SIGNALS_PORT, Gate
 
 Manifest = dict[str, Any]
@@ -171,12 +168,13 @@ def build_resources(
         config = build_workload_config(
             owner,
             spec,
-            track_plan.track,
-            track_plan.revision,
+            track_plan,
             revision,
             _DATA_PATH if storage.bucket is None else storage.bucket.url.rstrip("/"),
             find_control(track_plan.track, state, revisions),
         )
+        if not config.shards:
+            continue
         config_map = _config_map(owner, config)
         manifests.append(config_map)
         manifests.extend(
@@ -184,7 +182,7 @@ def build_resources(
             for component in track_plan.components
         )
     if state.stable is not None:
-        manifests.append(_active(owner, state.stable, revisions[state.stable.name]))
+        manifests.append(_active(owner, state.stable, state, revisions))
     for manifest in manifests:
         annotations = manifest["metadata"].setdefault("annotations", {})
         annotations[APPLIED_HASH] = canonical_hash(manifest)[:16]
@@ -194,8 +192,7 @@ def build_resources(
 def build_workload_config(
     owner: Owner,
     spec: SignalCanarySpec,
-    track: Track,
-    ref: RevisionRef,
+    track_plan: TrackPlan,
     revision: Revision,
     data_root: str,
     control: Control | None = None,
@@ -205,7 +202,8 @@ def build_workload_config(
     The data folder is of this attempt of this very object alone: a second try of a revision, or
     an object made anew under the same name, must not be judged on the evidence of the first.
     """
-    symbols = spec.symbols.canary if track is Track.CANARY else revision.symbols
+    track, ref = track_plan.track, track_plan.revision
+    symbols = track_plan.choose(spec.symbols.canary if track is Track.CANARY else revision.symbols)
     size = revision.symbols_per_shard
     signals = (revision.signal, control.signal if control else None)
     has_artifacts = (signal is not None and signal.artifacts for signal in signals)
@@ -320,16 +318,31 @@ def _signals_service(owner: Owner, track: Track) -> Manifest:
     return manifest
 
 
-def _active(owner: Owner, ref: RevisionRef, revision: Revision) -> Manifest:
-    """What consumers read to know which configuration is live."""
+def _active(
+    owner: Owner, ref: RevisionRef, state: RolloutState, revisions: Mapping[str, Revision]
+) -> Manifest:
+    """What consumers read to know which configuration is live, and on which symbols.
+
+    Symbols that it was held back on are not among them; those that an earlier revision goes on
+    serving are in ``kept.json``, a list of the same fields.
+    """
+
+    def describe(ref: RevisionRef, symbols: Sequence[str]) -> dict[str, Any]:
+        signal = revisions[ref.name].signal.to_wire()
+        about = {"version": ref.version, "revision": ref.name, "fingerprint": ref.fingerprint}
+        return about | {"symbols": list(symbols), "signal": signal}
+
+    revision = revisions[ref.name]
+    symbols = [symbol for symbol in revision.symbols if symbol not in state.kept]
+    kept = [describe(one, sorted(of_one)) for one, of_one in keepers(state).items()]
     manifest = _owned(owner, "v1", "ConfigMap", f"{owner.name}-active")
     manifest["data"] = {
         "version": ref.version,
         "revision": ref.name,
         "fingerprint": ref.fingerprint,
-        "symbols": ",".join(revision.symbols),
+        "symbols": ",".join(symbols),
         "signal.json": json.dumps(revision.signal.to_wire(), indent=2, sort_keys=True),
-    }
+    } | ({"kept.json": json.dumps(kept, indent=2, sort_keys=True)} if kept else {})
     return manifest
 
 

@@ -6,7 +6,7 @@ it to the object and reads it back. What should run follows from the state alone
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,9 @@ from signalcanary.tiers import Standing, Streak
 
 SILENCE = "silence"
 """Key of the timer that runs while a symbol sends no fresh data."""
+
+SYMBOLS_HELD = "SymbolsHeld"
+"""Reason of a transition that leaves the phase as it is: symbols are held back."""
 
 MAX_HISTORY = 10
 
@@ -90,6 +93,19 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A canary symbol that is held back: not judged, not published, not promoted.
+
+    Attributes:
+        reason: ConditionBreached or CanarySilent.
+    """
+
+    since: datetime
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class RolloutState:
     """All that one look leaves to the next."""
 
@@ -115,6 +131,11 @@ class RolloutState:
     """Of the breaches whose condition asks for several evaluations in a row; each has a timer."""
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """Where the conditions with tiers stand, by their keys; decides nothing."""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """The symbols that the canary is held back on."""
+    kept: Mapping[str, RevisionRef | None] = field(default_factory=dict)
+    """The symbols that the stable revision was held back on, and the earlier one that goes on
+    serving each; None where there is none, so that nothing does."""
     history: tuple[Transition, ...] = ()
 
 
@@ -154,12 +175,15 @@ class TrackSeen:
         is_ready: every wanted pod runs what is wanted and is ready.
         problem: what keeps a pod from running, in words.
         verification: what came of the look at the artifacts, of any attempt.
+        strays: pods of them that do not run what is wanted of this track and revision, or are
+            on their way out.
     """
 
     pods: int = 0
     is_ready: bool = False
     problem: str | None = None
     verification: Verification | None = None
+    strays: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,6 +198,9 @@ class Observations:
         previous_look: when the look before this one was taken, by this process or another; of
             a look that is repeated, its own time. None if it is not known: then all the time
             since is taken to have been observed.
+        stable_symbols: the full set of the stable revision; None if it is not known.
+        planned: what was to run when the workloads were looked at, by which they are ready or
+            stray.
     """
 
     generation: int
@@ -181,6 +208,8 @@ class Observations:
     metrics: MetricsSeen = field(default_factory=MetricsSeen)
     tracks: Mapping[tuple[Track, str], TrackSeen] = field(default_factory=dict)
     previous_look: datetime | None = None
+    stable_symbols: frozenset[str] | None = None
+    planned: tuple[TrackPlan, ...] = ()
 
     def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:
         return self.tracks.get((track, revision.name), NOTHING) if revision else NOTHING
@@ -211,25 +240,56 @@ class Decision:
 
 @dataclass(frozen=True)
 class TrackPlan:
-    """One track to run: a revision on its full symbol set, or on the canary's symbols."""
+    """One track to run: a revision on its full symbol set, or on the canary's symbols.
+
+    Attributes:
+        only: of those symbols, these alone; None is all.
+        without: none of these.
+    """
 
     track: Track
     revision: RevisionRef
     components: tuple[Component, ...] = (Component.HARVEST, Component.ANALYSIS)
+    only: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
+
+    def choose(self, symbols: Iterable[str]) -> tuple[str, ...]:
+        """Those that are to run, of all that the track could."""
+        return tuple(
+            s for s in symbols if s not in self.without and (self.only is None or s in self.only)
+        )
 
 
 def plan(state: RolloutState) -> tuple[TrackPlan, ...]:
     """The tracks that the state implies.
 
-    While promoting, the old stable workloads go on until the new ones are ready.
+    While promoting, the old stable workloads go on until the new ones are ready. The canary's
+    pods go on with the symbols that it is held back on too: another file would restart them, and
+    take the others' data from under them; the gate and the judgement leave those symbols out.
     """
     plans = []
     if state.stable is not None:
-        plans.append(TrackPlan(Track.STABLE, state.stable))
+        plans.append(TrackPlan(Track.STABLE, state.stable, without=frozenset(state.kept)))
+        plans += [
+            TrackPlan(Track.STABLE, revision, only=symbols)
+            for revision, symbols in keepers(state).items()
+        ]
     if state.canary is not None and state.phase is Phase.VERIFYING:
         plans.append(TrackPlan(Track.CANARY, state.canary, (Component.VERIFY,)))
     elif state.canary is not None and state.phase in GUARDED:
-        plans.append(TrackPlan(Track.CANARY, state.canary))
         if state.phase is Phase.PROMOTING:
-            plans.append(TrackPlan(Track.STABLE, state.canary))
+            # A revision that is tried again shares its StatefulSets with the attempt before.
+            plans = [p for p in plans if p.revision.name != state.canary.name]
+            without = frozenset(state.held)
+            plans.append(TrackPlan(Track.STABLE, state.canary, without=without))
+        plans.append(TrackPlan(Track.CANARY, state.canary))
     return tuple(plans)
+
+
+def keepers(state: RolloutState) -> Mapping[RevisionRef, frozenset[str]]:
+    """The earlier revisions that still serve some symbols, and which."""
+    by_revision: dict[RevisionRef, set[str]] = {}
+    for symbol, revision in state.kept.items():
+        if revision is not None:
+            by_revision.setdefault(revision, set()).add(symbol)
+    return {revision: frozenset(symbols) for revision, symbols in by_revision.items()}

@@ -34,6 +34,7 @@ class _Shown:
     stage: tuple[str, int] | None
     revisions: tuple[tuple[str, str, str], ...]
     conditions: tuple[tuple[tuple[str, str, str], Judgement, float], ...]
+    held: tuple[str, ...]
 
 
 class RolloutMetrics(Collector):
@@ -72,6 +73,7 @@ class RolloutMetrics(Collector):
                 ((j.symbol, j.condition.metric, j.condition.key), j, breached_for(j))
                 for j in judgements
             ),
+            held=tuple(sorted({*state.held, *state.kept})),
         )
         self._shown[uid] = (whose, shown)
 
@@ -120,10 +122,17 @@ class RolloutMetrics(Collector):
             "normal, 1 warning, 2 critical, 3 rollback.",
             CONDITION,
         )
+        held = gauge(
+            "symbol_held",
+            "1 for a symbol that the canary, or the stable revision, is held back on.",
+            (*ROLLOUT, "symbol"),
+        )
         for whose, shown in list(self._shown.values()):
             phase.add_metric((*whose, *shown.phase), 1)
             if shown.stage is not None:
                 stage.add_metric((*whose, shown.stage[0]), shown.stage[1])
+            for symbol in shown.held:
+                held.add_metric((*whose, symbol), 1)
             for of_track in shown.revisions:
                 revision.add_metric((*whose, *of_track), 1)
             for key, judgement, breached_for in shown.conditions:
@@ -140,4 +149,4 @@ class RolloutMetrics(Collector):
                     for side, end in ends:
                         if math.isfinite(end):
                             bound.add_metric((*labels, side), end)
-        return [phase, stage, revision, verdict, value, threshold, bound, breach, tier]
+        return [phase, stage, revision, verdict, value, threshold, bound, breach, tier, held]

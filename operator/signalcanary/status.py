@@ -33,8 +33,10 @@ from signalcanary.rollout import (
     GUARDED,
     SILENCE,
     STARTING,
+    SYMBOLS_HELD,
     Clock,
     Decision,
+    Held,
     Observations,
     Phase,
     RolloutState,
@@ -100,6 +102,11 @@ def render(
             | _streak(state.streaks.get((key, symbol)))
             for (key, symbol), clock in sorted(state.timers.items())
         ],
+        "held": [_held(symbol, held) for symbol, held in sorted(state.held.items())],
+        "kept": [
+            _present(symbol=symbol, revision=_revision(ref))
+            for symbol, ref in sorted(state.kept.items())
+        ],
         "tiers": [_standing(key, standing) for key, standing in sorted(state.standings.items())],
         "history": [
             {
@@ -133,6 +140,15 @@ def _streak(streak: Streak | None) -> dict[str, Any]:
     if streak is None:
         return {}
     return {"evaluations": streak.evaluations, "lastEvaluation": _time(streak.last)}
+
+
+def _held(symbol: str, held: Held) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "since": _time(held.since),
+        "reason": held.reason,
+        "message": held.message,
+    }
 
 
 def _standing(key: str, standing: Standing) -> dict[str, Any]:
@@ -183,7 +199,8 @@ def _seconds(value: timedelta) -> str:
 def _warmup(spec: SignalCanarySpec, state: RolloutState, seen: MetricsSeen) -> str | None:
     if state.phase not in GUARDED or seen.failure is not None:
         return None
-    slowest = min(seen.warmup_ratio.get(symbol, 0.0) for symbol in spec.symbols.canary)
+    active = [symbol for symbol in spec.symbols.canary if symbol not in state.held]
+    slowest = min((seen.warmup_ratio.get(symbol, 0.0) for symbol in active), default=0.0)
     return f"{int(slowest * 100)}%"
 
 
@@ -213,7 +230,7 @@ def _symbols(
     out = []
     for symbol in spec.symbols.canary:
         if symbol not in shown:
-            continue
+            continue  # or held back
         of_symbol = by_symbol[symbol]
         verdict = worst([j.verdict for j in of_symbol])
         warmup = seen.warmup_ratio.get(symbol)
@@ -306,6 +323,14 @@ MAX_SUMMARY = 24
 
 
 def _summary(judgements: tuple[Judgement, ...], state: RolloutState, now: datetime) -> list[str]:
+    held = [
+        f"{symbol}: held back since {_clock_time(one.since)}: {one.message}"
+        for symbol, one in sorted(state.held.items())[:MAX_SUMMARY]
+    ]
+    return held + _judged(judgements, state, now)
+
+
+def _judged(judgements: tuple[Judgement, ...], state: RolloutState, now: datetime) -> list[str]:
     if len(judgements) <= MAX_SUMMARY:
         return [_summarise(j, state, now) for j in judgements]
     by_urgency = sorted(judgements, key=lambda j: j.verdict is Verdict.OK)
@@ -386,7 +411,8 @@ def _message(
     silent = [
         symbol
         for symbol in spec.symbols.canary
-        if silence_of(symbol, spec, seen.metrics, now) is Silence.MARKET
+        if symbol not in state.held
+        and silence_of(symbol, spec, seen.metrics, now) is Silence.MARKET
     ]
     if silent:
         return (
@@ -508,13 +534,14 @@ def _next_rollback(
                 _evaluations_left(judgement, state) * spec.evaluation.interval,
             ),
             f"{judgement.condition.bound()} ends",
+            judgement.symbol,
         )
         for judgement in judgements
         if judgement.verdict is Verdict.BREACHED
         and (timer := state.timers.get((judgement.condition.key, judgement.symbol)))
     ]
     due += [
-        (spec.evaluation.no_data_after - timer.elapsed(now), f"{symbol} sends fresh data")
+        (spec.evaluation.no_data_after - timer.elapsed(now), f"{symbol} sends fresh data", symbol)
         for symbol in spec.symbols.canary
         if spec.evaluation.on_no_data is OnNoData.ROLLBACK
         and (timer := state.timers.get((SILENCE, symbol)))
@@ -527,10 +554,13 @@ def _next_rollback(
     overdue = until_deadline(spec, state, now)
     if overdue is not None:
         what = f"stage {state.stage}" if state.phase is Phase.PROGRESSING else state.phase.value
-        due.append((overdue, f"{what} ends"))
-    left, why = min(due)
+        due.append((overdue, f"{what} ends", ""))
+    left, why, symbol = min(due)
     left = max(left, timedelta(0))
-    return f"rolls back in {_seconds(left)}, at about {_clock_time(now + left)}, unless {why}"
+    most = spec.rollback.most_held(len(spec.symbols.canary))
+    is_alone = symbol and state.phase not in STARTING and len(state.held) + 1 < most
+    what = f"holds {symbol} back" if is_alone else "rolls back"
+    return f"{what} in {_seconds(left)}, at about {_clock_time(now + left)}, unless {why}"
 
 
 def _evaluations_left(judgement: Judgement, state: RolloutState) -> int:
@@ -559,6 +589,7 @@ def _conditions(
     taken_back = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
     failure = seen.metrics.failure
     breached = any(j.verdict is Verdict.BREACHED for j in judgements)
+    left_out = sorted({*state.held, *state.kept})
     is_promoted, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
     wanted = {
         "Promoted": (is_promoted, *_why(is_promoted, state)),
@@ -569,9 +600,19 @@ def _conditions(
         "Reconciling": (moving, *_why(moving, state)),
         "Stalled": (is_rolled_back, *_why(is_rolled_back, state)),
         "Degraded": (
-            taken_back or breached,
-            state.reason if taken_back else "ConditionBreached" if breached else "AsExpected",
-            _message(spec, state, judgements, seen, now) if breached and not taken_back else "",
+            taken_back or breached or bool(left_out),
+            state.reason
+            if taken_back
+            else "ConditionBreached"
+            if breached
+            else SYMBOLS_HELD
+            if left_out
+            else "AsExpected",
+            _message(spec, state, judgements, seen, now)
+            if breached and not taken_back
+            else f"held back: {explain.names(left_out)}"
+            if left_out and not taken_back
+            else "",
         ),
         "MetricsAvailable": (
             failure is None,
@@ -638,6 +679,13 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
             for timer in status.get("timers", ())
             if "evaluations" in timer
         },
+        held={
+            held["symbol"]: Held(_instant(held["since"]), held["reason"], held["message"])
+            for held in status.get("held", ())
+        },
+        kept={
+            kept["symbol"]: _parse_revision(kept.get("revision")) for kept in status.get("kept", ())
+        },
         standings={
             tier["condition"]: Standing(
                 tier=Tier(tier["tier"]),
@@ -654,7 +702,8 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
                 reason=t["reason"],
                 message=t["message"],
                 version=t["version"],
-                is_warning=Phase(t["phase"]) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK),
+                is_warning=Phase(t["phase"]) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+                or t["reason"] == SYMBOLS_HELD,
             )
             for t in status.get("history", ())
         ),

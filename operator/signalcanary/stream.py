@@ -30,10 +30,20 @@ HEARTBEAT_SECONDS: Final = 1.0
 
 
 class Holder(Model):
-    """The one revision of a track that may publish."""
+    """A revision that may publish on a track.
+
+    Attributes:
+        only: on these symbols alone; None is all.
+        without: on none of these.
+    """
 
     revision: str
     attempt: int
+    only: tuple[str, ...] | None = None
+    without: tuple[str, ...] | None = None
+
+    def may_publish(self, symbol: str) -> bool:
+        return (self.only is None or symbol in self.only) and symbol not in (self.without or ())
 
 
 class Gate(Model):
@@ -45,9 +55,14 @@ class Gate(Model):
 
     stable: Holder | None = None
     canary: Holder | None = None
+    kept: tuple[Holder, ...] | None = None
+    """On the stable track too: earlier revisions, each on the symbols that it was left with."""
 
-    def holder(self, track: Track) -> Holder | None:
-        return self.stable if track is Track.STABLE else self.canary
+    def holders(self, track: Track) -> tuple[Holder, ...]:
+        """Who may publish on a track; no two of them on one symbol."""
+        first = self.stable if track is Track.STABLE else self.canary
+        kept = (self.kept or ()) if track is Track.STABLE else ()
+        return (*((first,) if first else ()), *kept)
 
 
 # --------------------------------------------------------------------------- what is sent

@@ -96,6 +96,18 @@ BAD = {
         ),
         "with below, write warning ≥ critical ≥ below",
     ),
+    "a quorum without its scope": (
+        set_at("rollback.quorum", 1),
+        "write quorum with scope: Quorum, and only there",
+    ),
+    "a quorum of one and a half": (
+        set_at("rollback", {"scope": "Quorum", "quorum": 1.5}),
+        "write a whole number of symbols such as 2",
+    ),
+    "a quorum that cannot be": (
+        set_at("rollback", {"scope": "Quorum", "quorum": 9}),
+        "rollback.quorum is more than there are canary symbols",
+    ),
     "an error rate of one half": (
         set_at("rollback.errorRate", 0.5),
         "spec.rollback.errorRate",

@@ -25,6 +25,7 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
+    TrackPlan,
     TrackSeen,
     plan,
 )
@@ -67,6 +68,11 @@ def surely(value: float | None) -> tuple[Bound, ...]:
     return () if value is None else (Bound(0.0005, value, value, value, value),)
 
 
+def _file_of(planned: TrackPlan) -> Any:
+    """What pods are started with; with another they are others."""
+    return planned.revision, planned.only, planned.without
+
+
 @dataclass
 class World:
     """What is out there. Everything may be changed between two looks.
@@ -95,6 +101,7 @@ class World:
     refusals: tuple[Refusal, ...] = ()
     samples: int = 5000
     tracks: dict[tuple[Track, str], TrackSeen] = field(default_factory=dict)
+    running: dict[tuple[Track, str], TrackPlan] = field(default_factory=dict)
 
     def metrics(
         self, spec: SignalCanarySpec, canary: RevisionRef | None, now: datetime
@@ -134,6 +141,7 @@ class Sim:
         self.story: list[tuple[timedelta, str, str]] = []
         self.last: Decision | None = None
         self.seen: Observations | None = None
+        self.full_sets: dict[str, frozenset[str]] = {}
 
     @property
     def state(self) -> RolloutState:
@@ -158,12 +166,17 @@ class Sim:
 
     def observe(self) -> Observations:
         revision = build_revision(self.spec, "img:1")
+        self.full_sets[refer_to(revision, 1).name] = frozenset(revision.symbols)
         return Observations(
             generation=self.generation,
             target=refer_to(revision, self.generation),
             metrics=self.world.metrics(self.spec, self.state.canary, self.now),
             tracks=dict(self.world.tracks),
             previous_look=last_evaluation(self.status),
+            stable_symbols=self.full_sets.get(self.state.stable.name)
+            if self.state.stable
+            else None,
+            planned=plan(self.state),
         )
 
     def look(self) -> Decision:
@@ -179,11 +192,16 @@ class Sim:
         return decision
 
     def _move_workloads(self) -> None:
-        tracks = self.world.tracks
-        plans = {(p.track, p.revision.name): p for p in plan(self.state)}
-        wanted = plans.keys()
-        for key, planned in plans.items():
-            is_ready = self.world.pods_start or tracks.get(key, NOTHING).is_ready
+        tracks, running = self.world.tracks, self.world.running
+        wanted = {(p.track, p.revision.name): p for p in plan(self.state)}
+        assert len(wanted) == len(plan(self.state)), "two plans for one StatefulSet"
+        for key, planned in wanted.items():
+            is_same = key not in running or _file_of(running[key]) == _file_of(planned)
+            if not is_same and not self.world.pods_stop:
+                tracks[key] = TrackSeen(pods=2, strays=2)
+                continue
+            was_ready = is_same and tracks.get(key, NOTHING).is_ready
+            is_ready = self.world.pods_start or was_ready
             problem = None if is_ready else "pod x-0 is waiting: ImagePullBackOff"
             verification = None
             if planned.components == (Component.VERIFY,) and is_ready:
@@ -196,9 +214,10 @@ class Sim:
                     refusals=self.world.refusals,
                 )
             tracks[key] = TrackSeen(2, is_ready, problem, verification)
+            running[key] = planned
         if self.world.pods_stop:
-            for key in tracks.keys() - wanted:
-                del tracks[key]
+            for key in tracks.keys() - wanted.keys():
+                del tracks[key], running[key]
 
     def run(self, duration: timedelta, step: timedelta | None = None) -> None:
         """Look at the pace of the spec for some time."""

@@ -4,7 +4,8 @@ Breadth first from a new object. What the world may do at a look is a product: w
 says of each condition and of itself, whether the source answers, whether the pods are as wanted,
 whether the spec was edited and how, how long ago the last look was. Every state meets a list of
 plain inputs and a seeded sample of the product; with SIGNALCANARY_MACHINE_SAMPLE as many as it
-says of the 100,828 (`make machine`), and with samples that are read twice.
+says of the 100,828 (`make machine`), and with breaches that must be seen twice and samples that
+are read twice.
 
 Time is kept relative: `NOW` stands still and what a state remembers is moved into the past, so
 that two states that differ only in when they are reached are one, and there are few of them.
@@ -59,6 +60,7 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SECOND, ZERO = timedelta(seconds=1), timedelta(0)
 LOOK, GAP = 300 * SECOND, 2100 * SECOND
 SAMPLE = int(os.environ.get("SIGNALCANARY_MACHINE_SAMPLE", "4"))
+IS_THOROUGH = SAMPLE > 4
 LITERAL, PROVEN = "platt_ece", "slice_auc_active_period"
 SPEC = SignalCanarySpec.model_validate(
     {
@@ -79,7 +81,7 @@ SPEC = SignalCanarySpec.model_validate(
                     "critical": 0.08,
                     "above": 0.1,
                     "for": "300s",
-                    "consecutive": 2,
+                    "consecutive": 2 if IS_THOROUGH else 1,
                     "mode": "literal",
                 },
                 {"metric": PROVEN, "below": 0.55},
@@ -119,7 +121,6 @@ NEW = RevisionRef("e" * 8, "new", "e" * 16, 1)
 # --------------------------------------------------------------------------- what may happen
 
 OF_LITERAL = {"ok": (0.05,), "critical": (0.09,), "breached": (0.3,), "unknown": ()}
-IS_THOROUGH = SAMPLE > 4
 if IS_THOROUGH:
     # What a look before may have read already: twice as many states.
     OF_LITERAL |= {"breached of late": (0.3,)}
@@ -295,7 +296,7 @@ CONSECUTIVE = {(c.key, s): c.consecutive for c in SPEC.rollback.conditions for s
 
 def recent(streak: Streak) -> Streak:
     """What matters of a streak: whether the next look can read its newest sample once more."""
-    is_enough = streak.evaluations >= 2 or not IS_THOROUGH
+    is_enough = streak.evaluations >= 2
     return replace(streak, last=NOW - LOOK if is_enough else max(streak.last, NOW - LOOK))
 
 
@@ -506,6 +507,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
     assert (after.phase_clock is not None) == (after.phase in RUNNING)
     planned = plan(after)
     stable_of = {p.revision for p in planned if p.track is Track.STABLE}
+    assert after.held == after.kept == {}, "scope All holds no symbol back by itself"
     if after.stable is not None:
         assert after.stable in stable_of
     if after.phase in GUARDED:
@@ -761,6 +763,10 @@ def page(ways: set[tuple[Phase, Phase, str]]) -> str:
         "",
         "From RollingBack a rollout gets to RolledBack, with the reason that it was rolled back",
         "for, once the canary's pods are gone. An edit waits until then.",
+        "",
+        "With `rollback.scope` Symbol or Quorum (`tests/sim/test_scope.py`) a breach or a silence",
+        "that is due holds back its symbol alone, and the phase stays as it is: `SymbolsHeld`.",
+        "With as many as the scope allows, the canary is taken back as above.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ guard.
 
 from __future__ import annotations
 
-from signalcanary.api.conditions import Condition, Mode, Of, Rollback, Tier, seed_conditions
+from signalcanary.api.conditions import Condition, Mode, Of, Rollback, Scope, Tier, seed_conditions
 from signalcanary.api.names import (
     API_VERSION,
     DEFAULT_SOURCE,
@@ -52,6 +52,7 @@ __all__ = [
     "OnNoData",
     "ReclaimPolicy",
     "Rollback",
+    "Scope",
     "SignalCanarySpec",
     "Stage",
     "Storage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
@@ -10,6 +11,7 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model
 
 from signalcanary.api.names import (
     MAX_CONDITIONS,
+    MAX_SYMBOLS,
     first_repeated,
     rule,
 )
@@ -402,8 +404,36 @@ def seed_conditions() -> tuple[Condition, ...]:
     )
 
 
+class Scope(StrEnum):
+    """What a bad symbol does."""
+
+    ALL = "All"
+    SYMBOL = "Symbol"
+    QUORUM = "Quorum"
+
+
+_QUORUM_HELP: Final = (
+    "write quorum with scope: Quorum, and only there: a number of symbols such as 2, or a share "
+    "below 1 such as 0.5"
+)
+_WHOLE_OR_SHARE: Final = "write a whole number of symbols such as 2, or a share below 1 such as 0.5"
+
+
 class Rollback(Model):
     """When the canary is taken back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule("has(self.quorum) == (self.scope == 'Quorum')", _QUORUM_HELP),
+                rule(
+                    "!has(self.quorum) || self.quorum < 1.0 || "
+                    "self.quorum == double(int(self.quorum))",
+                    _WHOLE_OR_SHARE,
+                ),
+            ]
+        }
+    )
 
     conditions: tuple[Condition, ...] = Field(
         default=seed_conditions(),
@@ -427,12 +457,44 @@ class Rollback(Model):
         lt=0.5,
         description="Chance, in 48 h, that the guarded conditions roll back a canary whose true "
         "values are exactly at their bounds; one within them is in far less danger. It is shared "
-        "by all conditions and symbols. Unit: probability (0–0.5).",
+        "by all conditions and symbols, so with scope Symbol or Quorum it is the chance that any "
+        "of them is held back. Unit: probability (0–0.5).",
     )
+    scope: Scope = Field(
+        default=Scope.ALL,
+        description="What a symbol does whose breach or silence is due. All: the whole canary is "
+        "taken back. Symbol: that symbol alone is held back, and the others go on; at the "
+        "promotion it stays on the revision that served it before, or on none. Quorum: the same, "
+        "until quorum symbols are held back. Where all are, the whole canary is taken back.",
+    )
+    quorum: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_SYMBOLS,
+        description="With scope Quorum: when so many canary symbols are held back, the whole "
+        "canary is taken back. Unit: symbols, or if below 1 a share of them, rounded up.",
+    )
+
+    def most_held(self, symbols: int) -> int:
+        """How many of so many canary symbols, when held back, take the whole canary back."""
+        match self.scope:
+            case Scope.ALL:
+                return 1
+            case Scope.SYMBOL:
+                return symbols
+            case Scope.QUORUM:
+                assert self.quorum is not None  # by _check
+                # What is a share in decimals is none in binary: 0.07 of 100 is 7.000000000000001.
+                share = math.ceil(round(self.quorum * symbols, 9))
+                return min(symbols, share if self.quorum < 1 else int(self.quorum))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         directions = tuple(f"{c.subject} {c.sign}" for c in self.conditions)
         if (twice := first_repeated(directions)) is not None:
             raise ValueError(f"{twice}: two conditions of the same direction: keep one of them")
+        if (self.quorum is not None) != (self.scope is Scope.QUORUM):
+            raise ValueError(_QUORUM_HELP)
+        if self.quorum is not None and self.quorum >= 1 and not self.quorum.is_integer():
+            raise ValueError(f"quorum: {_WHOLE_OR_SHARE}")
         return self

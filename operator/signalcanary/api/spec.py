@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Self
+from typing import Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -39,6 +39,11 @@ class Workloads(Model):
     )
 
 
+_QUORUM_OF_WHAT: Final = (
+    "rollback.quorum is more than there are canary symbols: write at most their number"
+)
+
+
 class SignalCanarySpec(Model):
     """What to roll out, where, in which steps, and when to take it back."""
 
@@ -46,9 +51,14 @@ class SignalCanarySpec(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
+                    "!has(self.rollback.quorum) || "
+                    "self.rollback.quorum <= double(size(self.symbols.canary))",
+                    _QUORUM_OF_WHAT,
+                ),
+                rule(
                     "duration(self.evaluation.interval) >= duration('1s')",
                     "evaluation.interval must be at least 1s",
-                )
+                ),
             ]
         }
     )
@@ -90,6 +100,8 @@ class SignalCanarySpec(Model):
         names = tuple(stage.name for stage in self.stages)
         if (twice := first_repeated(names)) is not None:
             raise ValueError(f"two stages are called {twice}: give each a name of its own")
+        if self.rollback.quorum is not None and self.rollback.quorum > len(self.symbols.canary):
+            raise ValueError(_QUORUM_OF_WHAT)
         if self.evaluation.interval < timedelta(seconds=1):
             raise ValueError("evaluation.interval must be at least 1s")
         windows = (self.signal.calibration.train, self.signal.calibration.test)

@@ -175,22 +175,18 @@ def replay_paths(
         hours = (place - onset) * step / timedelta(hours=1)
         if state.phase is Phase.SUCCEEDED:
             return Run(state.phase, hours)
-        if state.phase is Phase.ROLLING_BACK:
-            return Run(state.phase, hours, _culprit(decision) or state.reason)
+        # A symbol that is held back is taken from a canary that is fine just as well.
+        if state.phase is Phase.ROLLING_BACK or state.held:
+            return Run(Phase.ROLLING_BACK, hours, _culprit(spec, decision) or state.reason)
         place = place + 1 if thorough else _next_look(spec, state, place, step, changes)
     return Run(rollout.state.phase)
 
 
-def _culprit(decision: Decision) -> str | None:
+def _culprit(spec: SignalCanarySpec, decision: Decision) -> str | None:
     """Key of the condition that a rollback names."""
     message = decision.state.message
     return next(
-        (
-            j.condition.key
-            for j in decision.judgements
-            if f": {j.condition.describe()} on {j.symbol}: " in message
-        ),
-        None,
+        (c.key for c in spec.rollback.conditions if f": {c.describe()} on " in message), None
     )
 
 

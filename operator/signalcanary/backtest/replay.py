@@ -7,7 +7,7 @@ is asked of them: pods are ready when the next look is taken, and gone likewise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from signalcanary.lifecycle import decide
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
+    SYMBOLS_HELD,
     Decision,
     Observations,
     Phase,
@@ -57,6 +58,7 @@ class Rollout:
             previous: when the look before was taken.
         """
         seen = Observations(GENERATION, self._target, metrics, dict(self._tracks), previous)
+        seen = replace(seen, planned=plan(self.state))
         decision = decide(self._spec, self.state, seen, now)
         self.state = decision.state
         self._tracks = {
@@ -255,7 +257,8 @@ def _tell(
     last = decision.transitions[-1] if decision.transitions else None
     for t in decision.transitions:
         text = announced if t is last else ""
-        story.story.append(Entry(now, Kind.PHASE, t.phase, t.reason, t.message, text))
+        kind = Kind.NOTICE if t.reason == SYMBOLS_HELD else Kind.PHASE
+        story.story.append(Entry(now, kind, t.phase, t.reason, t.message, text))
 
 
 def _measure(story: Replay, decision: Decision, now: datetime, since: timedelta) -> None:

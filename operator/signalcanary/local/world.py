@@ -246,6 +246,10 @@ class LocalRollout:
             target=target,
             metrics=await self._measure(spec, state),
             tracks=self._tracks(state),
+            stable_symbols=frozenset(self._revisions[state.stable.name].symbols)
+            if state.stable
+            else None,
+            planned=plan(state),
         )
         now = self.host.clock()
         decision = decide(spec, state, seen, now)
@@ -319,6 +323,10 @@ class LocalRollout:
                 ),
                 None,
             ),
+            strays=sum(
+                running.ending is not None or slot not in due or running.config != due[slot].config
+                for slot, running in here.items()
+            ),
         )
 
     def _workloads(self) -> list[WorkloadSeen]:
@@ -358,14 +366,13 @@ class LocalRollout:
         assert self._spec is not None  # a spec was applied
         owner = Owner(self.namespace, self.name, self._uid)
         wanted: dict[Slot, _Wanted] = {}
-        for one in plan(state):
-            track, ref = one.track, one.revision
+        for track_plan in plan(state):
+            track, ref = track_plan.track, track_plan.revision
             revision = self._revisions[ref.name]
             config: WorkloadConfig = build_workload_config(
                 owner,
                 self._spec,
-                track,
-                ref,
+                track_plan,
                 revision,
                 str(self.host.folder),
                 find_control(track, state, self._revisions),
@@ -375,7 +382,7 @@ class LocalRollout:
                 config = config.model_copy(update={"artifacts_root": root})
             text = json.dumps(config.to_wire(), indent=2, sort_keys=True)
             path = self.host.folder / "config" / f"{track.value}-{ref.name}-{ref.attempt}.json"
-            for component in one.components:
+            for component in track_plan.components:
                 shards = 1 if component is Component.VERIFY else len(config.shards)
                 for shard in range(shards):
                     slot = Slot(track, ref.name, ref.attempt, component, shard)

@@ -50,6 +50,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         )
         for tiers in wrong
     },
+    **{
+        f"a {scope} of {quorum}": (
+            {"rollback": {"scope": scope} | ({"quorum": quorum} if quorum else {})},
+            "write quorum with scope: Quorum, and only there",
+        )
+        for scope, quorum in (("All", 2), ("Symbol", 0.5), ("Quorum", None))
+    },
+    "a quorum of one and a half": (
+        {"rollback": {"scope": "Quorum", "quorum": 1.5}},
+        "quorum: write a whole number of symbols such as 2, or a share below 1 such as 0.5",
+    ),
+    "a quorum of nothing": ({"rollback": {"scope": "Quorum", "quorum": 0}}, "greater than 0"),
+    "a quorum that cannot be": (
+        {"rollback": {"scope": "Quorum", "quorum": 2}},
+        "rollback.quorum is more than there are canary symbols",
+    ),
     "no evaluation at all": (conditions(ECE | {"consecutive": 0}), "greater than or equal to 1"),
     "no condition": (conditions(), "at least 1 item"),
     "a bound that is no number": (conditions(ECE | {"above": float("nan")}), "finite number"),
@@ -149,6 +165,25 @@ def test_a_value_is_in_the_worst_tier_that_it_is_beyond(
     high = Condition(metric_="platt_test_samples", above=10, critical=8, warning=5)
     low = Condition(metric_="platt_test_samples", below=1, critical=8, warning=11)
     assert (high.tier_of(value), low.tier_of(value)) == (above, below)
+
+
+@pytest.mark.parametrize(
+    ("rollback", "most"),
+    [
+        ({}, 1),
+        ({"scope": "Symbol"}, 100),
+        *(
+            ({"scope": "Quorum", "quorum": quorum}, most)
+            for quorum, most in ((1, 1), (99, 99), (0.07, 7), (0.071, 8), (0.999, 100), (1e-9, 1))
+        ),
+    ],
+)
+def test_so_many_of_a_hundred_symbols_take_the_whole_canary_back(
+    rollback: dict[str, Any], most: int
+) -> None:
+    symbols = [f"SYM{n}USDT" for n in range(100)]
+    changes = {"symbols": {"canary": symbols, "full": symbols}, "rollback": rollback}
+    assert SignalCanarySpec.model_validate(GOOD | changes).rollback.most_held(100) == most
 
 
 def test_a_spec_reads_back_from_what_it_writes() -> None:

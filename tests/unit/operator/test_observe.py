@@ -94,6 +94,31 @@ def test_a_track_that_is_not_wanted_is_never_ready_but_its_pods_count() -> None:
     assert seen[KEY].pods == 1
 
 
+def with_file(item: dict[str, Any], name: str, **metadata: Any) -> dict[str, Any]:
+    """A pod, or what its StatefulSet makes pods of, with the file that it is started with."""
+    volumes = [{"name": "tmp"}, {"name": "config", "configMap": {"name": name}}]
+    return {**item, "metadata": item["metadata"] | metadata, "spec": {"volumes": volumes}}
+
+
+@pytest.mark.parametrize(
+    ("running", "is_stray"),
+    [
+        (with_file(pod(), "new"), False),
+        (with_file(pod(), "old"), True),
+        (with_file(pod(), "new", deletionTimestamp="2026-05-01T12:00:00Z"), True),
+        (pod(), True),
+    ],
+    ids=["as wanted", "another file", "ending", "nobody knows what"],
+)
+def test_a_pod_that_does_not_run_what_is_wanted_is_a_stray(
+    running: dict[str, Any], is_stray: bool
+) -> None:
+    template = {"spec": with_file(pod(), "new")["spec"]}
+    wanted = {**WANTED, "spec": {**WANTED["spec"], "template": template}}
+    assert observe_tracks([wanted], [live()], [running])[KEY].strays == is_stray
+    assert observe_tracks([], [live()], [running])[KEY].strays == 1, "nothing of it is wanted"
+
+
 def test_pods_without_a_workload_are_still_pods() -> None:
     assert observe_tracks([], [], [pod()])[KEY].pods == 1
 

@@ -514,3 +514,58 @@ def test_a_canary_scores_a_stable_configuration_with_its_artifacts() -> None:
     revision, ref = with_artifacts()
     state = replace(BOTH, stable=ref)
     assert config_of("canary", state, **{ref.name: revision}).artifacts_root == "/data"
+
+
+KEPT = replace(
+    BOTH,
+    phase=Phase.SUCCEEDED,
+    canary=None,
+    stable=CANARY,
+    kept={SYMBOLS[1]: STABLE, SYMBOLS[9]: None},
+)
+
+
+def test_an_earlier_revision_goes_on_with_the_symbols_that_it_was_left_with() -> None:
+    manifests = build(KEPT)
+    files = [
+        json.loads(m["data"]["config.json"])
+        for m in of_kind("ConfigMap", manifests)
+        if "config.json" in m["data"]
+    ]
+    runs = {f["revision"]: [s for shard in f["shards"] for s in shard] for f in files}
+    left = [s for s in SYMBOLS if s not in KEPT.kept]
+    assert runs == {CANARY.name: left, STABLE.name: [SYMBOLS[1]]}
+    (active,) = (m["data"] for m in manifests if m["metadata"]["name"] == "demo-active")
+    assert active["symbols"] == ",".join(left)
+    (kept,) = json.loads(active["kept.json"])
+    assert kept == {
+        "version": "v1",
+        "revision": STABLE.name,
+        "fingerprint": STABLE.fingerprint,
+        "symbols": [SYMBOLS[1]],
+        "signal": OLD.signal.to_wire(),
+    }
+
+
+def test_what_is_kept_keeps_its_data_and_its_shape_but_for_the_symbols() -> None:
+    """Its pods go on from their own snapshots and parts."""
+
+    def file_of(state: RolloutState) -> dict[str, Any]:
+        return next(
+            f
+            for m in of_kind("ConfigMap", build(state))
+            if (f := json.loads(m["data"].get("config.json", "{}"))).get("revision") == STABLE.name
+        )
+
+    before, after = file_of(BOTH), file_of(KEPT)
+    assert before.pop("shards") != after.pop("shards")
+    assert before == after
+
+
+def test_without_symbols_held_back_every_file_is_as_it_was() -> None:
+    assert (
+        "kept.json"
+        not in next(m for m in build() if m["metadata"]["name"] == "demo-active")["data"]
+    )
+    gate = next(m for m in build() if m["metadata"]["name"] == "demo-signals-gate")
+    assert "without" not in gate["data"]["gate.json"]

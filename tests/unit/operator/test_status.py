@@ -22,6 +22,7 @@ from signalcanary.rollout import (
     MAX_HISTORY,
     Clock,
     Decision,
+    Held,
     Observations,
     Phase,
     RolloutState,
@@ -103,6 +104,7 @@ CLOCKS = st.builds(
     st.none() | INSTANTS,
 )
 WORDS = st.text(max_size=20)
+HELD = st.builds(Held, INSTANTS, WORDS, WORDS)
 STREAKS = st.builds(Streak, st.integers(1, 1000), INSTANTS)
 STANDINGS = st.builds(Standing, st.sampled_from(Tier), INSTANTS, WORDS, st.none() | INSTANTS)
 REFS = st.builds(RevisionRef, WORDS, WORDS, WORDS, st.integers(1, 2**53))
@@ -139,6 +141,8 @@ def states(draw: st.DrawFn) -> RolloutState:
         phase_clock=draw(st.none() | CLOCKS) if guarded else None,
         timers=timers,
         streaks={key: draw(STREAKS) for key in timers if draw(st.booleans())},
+        held=draw(st.dictionaries(WORDS, HELD, max_size=3)) if guarded else {},
+        kept=draw(st.dictionaries(WORDS, st.none() | REFS, max_size=3)),
         standings=draw(st.dictionaries(WORDS, STANDINGS, max_size=3)) if guarded else {},
         history=history,
     )

@@ -103,5 +103,5 @@ def test_a_gate_names_one_holder_a_track_and_nobody_by_default() -> None:
     assert Gate().to_wire() == {}
     gate = Gate(stable=Holder(revision="r1", attempt=2))
     assert Gate.model_validate(gate.to_wire()) == gate
-    assert gate.holder(Track.CANARY) is None
-    assert gate.holder(Track.STABLE) == Holder(revision="r1", attempt=2)
+    assert gate.holders(Track.CANARY) == ()
+    assert gate.holders(Track.STABLE) == (Holder(revision="r1", attempt=2),)

@@ -219,8 +219,8 @@ class _Outlet:
 
     async def beat(self) -> None:
         while True:
-            closed = self._gate.read()
             for symbol, log in self._logs.items():
+                closed = self._gate.read(symbol)
                 self._metrics.look(symbol, closed is None)
                 self._publisher.send(
                     Heartbeat(

@@ -26,6 +26,8 @@ class Closed(StrEnum):
     NOBODY = "gate_closed"
     """Nobody may publish on this track."""
     OTHER_REVISION = "gate_other_revision"
+    HELD_BACK = "gate_symbol_held_back"
+    """This revision may publish, but not on this symbol."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class GateReader:
     def of(cls, config: WorkloadConfig, path: Path | None) -> GateReader:
         return cls(path, config.track, Holder(revision=config.revision, attempt=config.attempt))
 
-    def read(self) -> Closed | None:
-        """None if this process may publish now, else why not."""
+    def read(self, symbol: str) -> Closed | None:
+        """None if this process may publish a symbol now, else why not."""
         if self.path is None:
             return Closed.MISSING
         try:
@@ -51,9 +53,15 @@ class GateReader:
         except OSError:
             return Closed.UNREADABLE
         try:
-            named = Gate.model_validate_json(text).holder(self.track)
+            named = Gate.model_validate_json(text).holders(self.track)
         except ValidationError:
             return Closed.UNREADABLE
-        if named is None:
+        if not named:
             return Closed.NOBODY
-        return None if named == self.holder else Closed.OTHER_REVISION
+        own = [holder for holder in named if self._is_of_this_process(holder)]
+        if not own:
+            return Closed.OTHER_REVISION
+        return None if any(one.may_publish(symbol) for one in own) else Closed.HELD_BACK
+
+    def _is_of_this_process(self, holder: Holder) -> bool:
+        return (holder.revision, holder.attempt) == (self.holder.revision, self.holder.attempt)

@@ -176,7 +176,7 @@ class SignalLog:
             return Flushed()
         assert self._sink is not None  # it was opened
         now_ns = self._wall_ns()
-        closed = self._gate.read()
+        closed = self._gate.read(self._symbol)
         seq = self._seq
         decided: list[_Decided] = []
         for pending in self._pending:
