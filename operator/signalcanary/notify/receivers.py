@@ -21,11 +21,12 @@ import contextlib
 import json
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import aiosmtplib
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 64 * 1024
 """Of an answer that is read."""
+
+QUIT_SECONDS: Final = 1.0
 
 _JSON: Final = {"Content-Type": "application/json"}
 
@@ -127,7 +130,9 @@ async def _post(receiver: Receiver, body: bytes, headers: Mapping[str, str], pat
     assert endpoint is not None
     try:
         url = receiver.url().rstrip("/") + path if path else receiver.url()
-        sent = {"User-Agent": "signalcanary", **headers, **_authorization(receiver)}
+        authorization, secrets = _authorization(receiver)
+        secrets |= {url, urlsplit(url).path} if endpoint.url_file is not None else set()
+        sent = {"User-Agent": "signalcanary", **headers, **authorization}
         context = _tls(receiver, endpoint.tls) if url.startswith("https:") else True
     except (UnreadableCredentials, OSError) as error:
         raise NotAccepted(str(error)) from None
@@ -149,7 +154,7 @@ async def _post(receiver: Receiver, body: bytes, headers: Mapping[str, str], pat
             ) as response,
         ):
             answer = await _read(response)
-            return _judge(response, answer)
+            return _judge(response, _hide(answer, secrets))
     except TimeoutError:
         raise TimedOut(f"no answer within {format_duration(receiver.deadline)}") from None
     except aiohttp.ClientConnectorCertificateError as error:
@@ -211,16 +216,26 @@ def _retry_after(value: str | None) -> float:
     return max(0.0, (at - datetime.now(UTC)).total_seconds())
 
 
-def _authorization(receiver: Receiver) -> dict[str, str]:
+def _hide(text: str, secrets: Iterable[str]) -> str:
+    """A server's words without what it should have kept to itself."""
+    for secret in secrets:
+        if secret.strip("/"):
+            text = text.replace(secret, "…")
+    return text
+
+
+def _authorization(receiver: Receiver) -> tuple[dict[str, str], set[str]]:
+    """The header, and what of it is secret."""
     endpoint = receiver.endpoint
     assert endpoint is not None
     if endpoint.bearer_token_file is not None:
-        return {"Authorization": f"Bearer {receiver.secret(endpoint.bearer_token_file)}"}
+        token = receiver.secret(endpoint.bearer_token_file)
+        return {"Authorization": f"Bearer {token}"}, {token}
     if (basic := endpoint.basic_auth) is not None:
         user, password = receiver.secret(basic.username_file), receiver.secret(basic.password_file)
         both = base64.b64encode(f"{user}:{password}".encode()).decode()
-        return {"Authorization": f"Basic {both}"}
-    return {}
+        return {"Authorization": f"Basic {both}"}, {password, both}
+    return {}, set()
 
 
 def _tls(receiver: Receiver, tls: Tls | None) -> ssl.SSLContext:
@@ -261,8 +276,9 @@ async def _send_mail(receiver: Receiver, mail: EmailMessage) -> str:
         async with asyncio.timeout(seconds):
             await client.connect()
             refused, said = await client.send_message(mail)
-            with contextlib.suppress(aiosmtplib.SMTPException):
-                await client.quit()  # it has the message, whatever it says to that
+        # It has the message, whatever it says to this.
+        with contextlib.suppress(aiosmtplib.SMTPException):
+            await client.quit(timeout=QUIT_SECONDS)
     except (TimeoutError, aiosmtplib.SMTPTimeoutError):
         raise TimedOut(f"not done within {format_duration(receiver.deadline)}") from None
     except (aiosmtplib.SMTPAuthenticationError, aiosmtplib.SMTPNotSupported) as error:

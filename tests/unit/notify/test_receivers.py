@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 import subprocess
@@ -191,6 +192,27 @@ async def test_where_nobody_listens_the_address_shows_nowhere(tmp_path: Path) ->
     assert "secret" not in str(failure.value)
 
 
+@pytest.mark.parametrize("kind", ["token", "password", "address"])
+async def test_a_secret_that_a_server_repeats_shows_nowhere(tmp_path: Path, kind: str) -> None:
+    both = base64.b64encode(b"user:s3cr3t").decode()
+    said = f"no: s3cr3t Basic {both} /in/s3cr3t"
+    async with http_server(answer("500 No", said)) as server:
+        (tmp_path / "user").write_text("user")
+        (tmp_path / "secret").write_text("s3cr3t")
+        (tmp_path / "url").write_text(server.url + "/in/s3cr3t")
+        basic = {"usernameFile": "user", "passwordFile": "secret"}
+        webhook: dict[str, Any] = {
+            "token": {"url": server.url, "bearerTokenFile": "secret"},
+            "password": {"url": server.url, "basicAuth": basic},
+            "address": {"urlFile": "url"},
+        }[kind]
+        with pytest.raises(ServerFailed, match="HTTP 500: no: ") as failure:
+            await attempt(config_of(tmp_path, {"webhook": webhook}))
+    assert "/in/s3cr3t" not in str(failure.value)
+    assert kind == "address" or "s3cr3t" not in str(failure.value)
+    assert kind != "password" or both not in str(failure.value)
+
+
 async def test_an_address_that_is_none_is_not_repeated(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("hooks.slack/T0/secret")
     with pytest.raises(NotAccepted, match="holds no http:// or https:// address") as failure:
@@ -300,6 +322,7 @@ class Inbox:
         self.mails: list[Envelope] = []
         self.refused: dict[str, str] = {}
         self.data = "250 taken"
+        self.hangs_at_the_end = False
         self.users: list[tuple[bytes, bytes]] = []
 
     async def handle_RCPT(
@@ -309,6 +332,11 @@ class Inbox:
             return self.refused[address]
         envelope.rcpt_tos.append(address)
         return "250 OK"
+
+    async def handle_QUIT(self, server: SMTP, session: Any, envelope: Envelope) -> str:
+        if self.hangs_at_the_end:
+            await asyncio.sleep(60)
+        return "221 bye"
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Envelope) -> str:
         if self.data == "hang":
@@ -471,6 +499,16 @@ async def test_who_is_refused_for_now_is_tried_again_and_for_good_is_told(tmp_pa
         inbox.refused = dict.fromkeys(["a@example.com", "b@example.com"], "550 no such user")
         with pytest.raises(ServerFailed, match="550 no such user"):
             await attempt(config)
+
+
+async def test_a_mail_that_was_taken_is_told_however_the_server_says_goodbye(
+    tmp_path: Path,
+) -> None:
+    inbox = Inbox()
+    inbox.hangs_at_the_end = True
+    async with mail_server(inbox) as port:
+        assert await attempt(mail_config(tmp_path, port)) == "taken"
+    assert len(inbox.mails) == 1
 
 
 async def test_no_mail_server_is_unreachable(tmp_path: Path) -> None:
