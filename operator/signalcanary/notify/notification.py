@@ -18,7 +18,10 @@ MAX_MESSAGE_CHARS: Final = 2000
 
 MAX_LABELS: Final = 32
 
-ROLLED_BACK: Final = frozenset({Phase.ROLLING_BACK.value, Phase.ROLLED_BACK.value})
+ROLLED_BACK: Final = frozenset(
+    {Phase.ROLLING_BACK.value, "VerifyingRollback", Phase.ROLLED_BACK.value}
+)
+"""The phases in which something was taken back."""
 
 DELETED: Final = "Deleted"
 """In place of a phase, where an alert is resolved because its object is gone."""
@@ -59,6 +62,11 @@ class Notification(Model):
     version: str
     stable: str | None = None
     severity: Severity = Severity.P3
+
+
+def is_success(notification: Notification) -> bool:
+    """Whether a rollout has come to its good end, so that an earlier rollback is over."""
+    return notification.phase == Phase.SUCCEEDED or notification.reason == "Promoted"
 
 
 def id_of(uid: str, transition: Transition) -> str:

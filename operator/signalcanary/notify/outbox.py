@@ -24,10 +24,11 @@ from signalcanary.notify.notification import (
     Notification,
     build_notification,
     id_of,
+    is_success,
 )
 from signalcanary.notify.record import Pending, Record, parse_record
 from signalcanary.notify.routing import DIGESTED, Route
-from signalcanary.rollout import MAX_HISTORY, Phase, RolloutState
+from signalcanary.rollout import MAX_HISTORY, RolloutState
 
 MAX_PENDING_BYTES: Final = 512 * 1024
 """Of what waits, as it is recorded: a ConfigMap holds 1 MiB, and the rest is for what is known
@@ -152,7 +153,7 @@ class Outbox:
         is routed there or silenced."""
         firing = self.firing.setdefault(notification.uid, {})
         told: list[tuple[str, tuple[Alert, ...]]] = []
-        if notification.phase in (Phase.SUCCEEDED.value, DELETED):
+        if is_success(notification) or notification.phase == DELETED:
             told = [
                 (receiver, (resolved(alert, notification.time),))
                 for receiver, alert in firing.items()

@@ -20,7 +20,7 @@ from signalcanary.notify.notification import (
     default_severity,
     id_of,
 )
-from signalcanary.rollout import Phase, RolloutState, Transition
+from signalcanary.rollout import SYMBOLS_HELD, Phase, RolloutState, Transition
 
 HOOK: dict[str, Any] = {"webhook": {"url": "http://h:1"}}
 
@@ -32,7 +32,7 @@ def config_of(**changes: Any) -> Config:
 
 def notification_of(phase: Phase, reason: str, **fields: Any) -> Notification:
     state = RolloutState(stable=fields.pop("stable", STABLE))
-    is_warning = phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    is_warning = phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) or reason == SYMBOLS_HELD
     transition = Transition(START, phase, reason, "why", "v2", is_warning)
     return build_notification(Canary(**fields).metadata, state, transition)
 
@@ -46,6 +46,7 @@ def notification_of(phase: Phase, reason: str, **fields: Any) -> Notification:
         (Phase.ROLLED_BACK, "DeadlineExceeded", None, "P0"),
         (Phase.ROLLING_BACK, "DeadlineExceeded", STABLE, "P2"),
         (Phase.SUCCEEDED, "Promoted", STABLE, "P3"),
+        (Phase.PROGRESSING, "SymbolsHeld", STABLE, "P2"),
         (Phase.PROGRESSING, "StageStarted", None, "P3"),
         (Phase.PENDING, "RolloutStarted", STABLE, "P3"),
     ],
