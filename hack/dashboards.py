@@ -116,6 +116,13 @@ ROLLOUT_PANELS: tuple[Panel | str, ...] = (
         may_be_empty=True,
     ),
     bands(
+        "Conditions of the status",
+        {"{{type}}": f"signalcanary_rollout_condition{{{ROLLOUT}}}"},
+        "Those that are True: Degraded, Paused, ApprovalNeeded and the others.",
+        width=24,
+        height=6,
+    ),
+    bands(
         "Verdicts",
         {"{{symbol}} {{condition}}": verdict_codes()},
         "Each rollback condition on each canary symbol. Only Breached, held for its time, rolls "

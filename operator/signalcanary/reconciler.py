@@ -44,6 +44,7 @@ from signalcanary.rollout import (
     notices,
     plan,
 )
+from signalcanary.rollout_metrics import Look
 from signalcanary.store import Kind, Live, Store
 from signalcanary.subject import InvalidObject, Settings, Subject
 from signalcanary.telemetry import OperatorMetrics
@@ -166,9 +167,8 @@ class Reconciler:
             self._store.put(Kind.SIGNAL_CANARY, item)
         self._count_transitions(subject, state)
         whose = (subject.key.namespace, subject.key.name)
-        self._metrics.rollouts.show(
-            subject.owner.uid, whose, subject.spec, state, decision.judgements, now
-        )
+        look = Look(whose, subject.spec, state, decision.judgements, status, now)
+        self._metrics.rollouts.show(subject.owner.uid, look)
         return Outcome(subject, item, state, self._desired(subject, state, revisions), now)
 
     async def act(self, outcome: Outcome) -> None:

@@ -8,9 +8,10 @@ decides shows any, so a series is there once. The label of a SignalCanary's name
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -27,11 +28,29 @@ CONDITION = (*ROLLOUT, "symbol", "metric", "condition")
 
 
 @dataclass(frozen=True)
+class Look:
+    """One look at a rollout, and what came of it.
+
+    Attributes:
+        whose: the object's namespace and name.
+        status: as it is written, for its conditions.
+    """
+
+    whose: tuple[str, str]
+    spec: SignalCanarySpec
+    state: RolloutState
+    judgements: Sequence[Judgement]
+    status: Mapping[str, Any]
+    now: datetime
+
+
+@dataclass(frozen=True)
 class _Shown:
     """One rollout at its last look. Rows are labels and a value."""
 
     phase: tuple[str, ...]
     stage: tuple[str, int] | None
+    true: tuple[str, ...]
     revisions: tuple[tuple[str, str, str], ...]
     conditions: tuple[tuple[tuple[str, str, str], Judgement, float], ...]
     held: tuple[str, ...]
@@ -43,31 +62,21 @@ class RolloutMetrics(Collector):
     def __init__(self) -> None:
         self._shown: dict[str, tuple[tuple[str, str], _Shown]] = {}
 
-    def show(
-        self,
-        uid: str,
-        whose: tuple[str, str],
-        spec: SignalCanarySpec,
-        state: RolloutState,
-        judgements: Sequence[Judgement],
-        now: datetime,
-    ) -> None:
-        """Show one look in the place of the last.
-
-        Args:
-            whose: the object's namespace and name.
-        """
+    def show(self, uid: str, look: Look) -> None:
+        """Show one look in the place of the last."""
+        state, judgements = look.state, look.judgements
         about = state.canary or state.rejected or state.stable
-        index = stage_index(spec, state)
+        index = stage_index(look.spec, state)
         named = ((Track.CANARY, state.canary), (Track.STABLE, state.stable))
 
         def breached_for(judgement: Judgement) -> float:
             timer = state.timers.get((judgement.condition.key, judgement.symbol))
-            return timer.elapsed(now).total_seconds() if timer else 0.0
+            return timer.elapsed(look.now).total_seconds() if timer else 0.0
 
         shown = _Shown(
             phase=(state.phase.value, state.reason, about.version if about else ""),
-            stage=(spec.stages[index].name, index + 1) if index is not None else None,
+            stage=(look.spec.stages[index].name, index + 1) if index is not None else None,
+            true=tuple(c["type"] for c in look.status["conditions"] if c["status"] == "True"),
             revisions=tuple((t.value, r.name, r.version) for t, r in named if r is not None),
             conditions=tuple(
                 ((j.symbol, j.condition.metric, j.condition.key), j, breached_for(j))
@@ -75,7 +84,7 @@ class RolloutMetrics(Collector):
             ),
             held=tuple(sorted({*state.held, *state.kept})),
         )
-        self._shown[uid] = (whose, shown)
+        self._shown[uid] = (look.whose, shown)
 
     def forget(self, uid: str) -> None:
         self._shown.pop(uid, None)
@@ -91,6 +100,11 @@ class RolloutMetrics(Collector):
         )
         stage = gauge(
             "rollout_stage", "Place of the stage that is observed, from 1.", (*ROLLOUT, "stage")
+        )
+        condition = gauge(
+            "rollout_condition",
+            "1 for each condition of the status that is True, for example Degraded.",
+            (*ROLLOUT, "type"),
         )
         revision = gauge(
             "rollout_revision_info",
@@ -133,6 +147,8 @@ class RolloutMetrics(Collector):
                 stage.add_metric((*whose, shown.stage[0]), shown.stage[1])
             for symbol in shown.held:
                 held.add_metric((*whose, symbol), 1)
+            for kind in shown.true:
+                condition.add_metric((*whose, kind), 1)
             for of_track in shown.revisions:
                 revision.add_metric((*whose, *of_track), 1)
             for key, judgement, breached_for in shown.conditions:
@@ -149,4 +165,5 @@ class RolloutMetrics(Collector):
                     for side, end in ends:
                         if math.isfinite(end):
                             bound.add_metric((*labels, side), end)
-        return [phase, stage, revision, verdict, value, threshold, bound, breach, tier, held]
+        of_rollout = [phase, stage, condition, revision, held]
+        return [*of_rollout, verdict, value, threshold, bound, breach, tier]

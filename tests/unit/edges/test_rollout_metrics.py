@@ -37,6 +37,8 @@ async def test_a_canary_that_is_judged_shows_its_conditions(world: World) -> Non
     status = world.status()
     assert labels("rollout_phase", world, "phase", "version") == [("Progressing", "v1")]
     assert labels("rollout_stage", world, "stage") == [("canary",)]
+    held = {kind for (kind,) in labels("rollout_condition", world, "type")}
+    assert held == {"Progressing", "Reconciling", "MetricsAvailable"}
     assert labels("rollout_revision_info", world, "track", "revision") == [
         ("canary", status["canary"]["name"])
     ]
@@ -63,7 +65,7 @@ async def test_what_is_over_is_not_shown(world: World) -> None:
     await world.promote()
     assert labels("rollout_phase", world, "phase", "version") == [("Succeeded", "v1")]
     assert labels("rollout_revision_info", world, "track", "version") == [("stable", "v1")]
-    assert shown(world).keys() == {"rollout_phase", "rollout_revision_info"}
+    assert shown(world).keys() == {"rollout_phase", "rollout_condition", "rollout_revision_info"}
     world.cluster.drop(Kind.SIGNAL_CANARY, "demo")
     await world.rounds(1)
     assert shown(world) == {}
