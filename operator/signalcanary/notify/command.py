@@ -38,10 +38,11 @@ def run_test(file: Path, names: Sequence[str]) -> int:
     except NotificationsError as error:
         print(error)
         return USAGE
-    problems = config.file_problems()
+    asked = names or list(config.receivers)
+    problems = config.file_problems(asked)
     for problem in problems:
         print(problem)
-    results = [asyncio.run(_test(config, name)) for name in names or config.receivers]
+    results = [asyncio.run(_test(config, name)) for name in asked]
     return OK if all(results) and not problems else FAILED
 
 

@@ -7,6 +7,7 @@ told by what was good before rather than not at all.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self, get_args
@@ -107,12 +108,12 @@ class Config(Model):
     def is_silenced(self, notification: Notification, now: datetime) -> bool:
         return any(silence.covers(notification, now) for silence in self.silences)
 
-    def file_problems(self) -> list[str]:
-        """What is wrong with the files of the receivers; one that is absent now may come."""
+    def file_problems(self, names: Iterable[str]) -> list[str]:
+        """What is wrong with the files of receivers; one that is absent now may come."""
         problems = []
-        for name, receiver in self.receivers.items():
+        for name in names:
             try:
-                receiver.check_files()
+                self.receivers[name].check_files()
             except (UnreadableCredentials, SourcesError) as error:
                 problems.append(f"receivers.{name}: {error}")
         return problems

@@ -224,7 +224,7 @@ class Notifier:
         self._metrics.notifications_config_broken.set(0)
         if config == self._config:
             return
-        for problem in await asyncio.to_thread(config.file_problems):
+        for problem in await asyncio.to_thread(config.file_problems, config.receivers):
             logger.error("notifications: %s", problem)
         is_first, self._config = self._config is None, config
         names = ", ".join(config.receivers)

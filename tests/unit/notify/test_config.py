@@ -233,7 +233,7 @@ def test_files_that_are_wrong_are_named_one_by_one(tmp_path: Path) -> None:
         "a": {"slack": {"urlFile": "url"}, "folder": str(tmp_path)},
         "b": {"webhook": {"url": "https://h", "tls": {"caFile": "/absent.pem"}}},
     }
-    problems = config_of(receivers=receivers).file_problems()
+    problems = config_of(receivers=receivers).file_problems(receivers)
     assert [problem.partition(":")[0] for problem in problems] == ["receivers.a", "receivers.b"]
     assert "s3cret" not in "".join(problems)
 

@@ -519,7 +519,7 @@ async def test_a_message_that_cannot_be_written_is_in_nobodys_way(station: Stati
 def running(tmp_path: Path, records: Records, url: str, **config: Any) -> Notifier:
     """A notifier as it runs, but for its patience."""
     file = tmp_path / "notifications.yaml"
-    receiver = {"webhook": {"url": url}, "deadline": "150ms"}
+    receiver = {"webhook": {"url": url}, "deadline": "300ms"}
     wire = {"receivers": {"hook": receiver}, "routes": [{"receivers": ["hook"]}], **config}
     file.write_text(yaml.safe_dump(wire))
     pace = Pace(record=0.02, reload=0.05, first_pause=0.02, longest_pause=0.05)
@@ -527,7 +527,7 @@ def running(tmp_path: Path, records: Records, url: str, **config: Any) -> Notifi
     return Notifier(file, records, metrics, world=World(rng=random.Random(1)), pace=pace)
 
 
-async def until(what: Any, within: float = 10.0) -> None:
+async def until(what: Any, within: float = 60.0) -> None:
     ends_at = time.monotonic() + within
     while not what():
         assert time.monotonic() < ends_at
@@ -548,11 +548,13 @@ async def test_a_server_that_fails_in_every_way_and_comes_back_gets_every_messag
             demo.enter(Phase.PROGRESSING, "StageStarted", World().now(), f"n{n}")
         notifier.note(demo.metadata, demo.state)
         await until(lambda: len(server.requests) >= 8)
-        await until(lambda: not notifier._keeper.outbox or not notifier._keeper.outbox.pending)
+        await until(lambda: notifier._keeper.outbox and not notifier._keeper.outbox.pending)
         task.cancel()
         await asyncio.wait({task})
     told = [request.json["notifications"][0]["message"] for request in server.requests]
-    assert told == ["n0"] * 6 + ["n1", "n2"]
+    # On a slow machine one more may have come too late, and again.
+    assert told[:6] == ["n0"] * 6
+    assert list(dict.fromkeys(told)) == ["n0", "n1", "n2"]
     assert len({request.headers["Idempotency-Key"] for request in server.requests}) == 3
 
 
@@ -568,7 +570,8 @@ async def test_a_server_that_comes_only_later_is_reached_then(tmp_path: Path) ->
     notifier.note(demo.metadata, demo.state)
     await asyncio.sleep(0.2)
     async with http_server(port=port) as server:
-        await until(lambda: len(server.requests) == 1)
+        await until(lambda: len(server.requests) >= 1)
+        await until(lambda: notifier._keeper.outbox and not notifier._keeper.outbox.pending)
         task.cancel()
         await asyncio.wait({task})
     # It was put on record at the end that it is told.

@@ -42,7 +42,7 @@ KEY = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the example of the specif
 def config_of(folder: Path, receiver: dict[str, Any], **route: Any) -> Config:
     wire = {
         "cluster": "prod",
-        "receivers": {"it": {"folder": str(folder), "deadline": "2s", **receiver}},
+        "receivers": {"it": {"folder": str(folder), "deadline": "20s", **receiver}},
         "routes": [{"receivers": ["it"], **route}],
     }
     return parse_config(yaml.safe_dump(wire))
@@ -480,7 +480,7 @@ async def test_a_mail_that_is_not_taken_is_a_failure(
     async with mail_server(inbox) as port:
         config = mail_config(tmp_path, port)
         receiver = config.receivers["it"].model_copy(
-            update={"deadline": timedelta(milliseconds=200 if data == "hang" else 2000)}
+            update={"deadline": timedelta(milliseconds=200 if data == "hang" else 20_000)}
         )
         with pytest.raises(DeliveryFailed) as failure:
             await send(receiver, message_of(config))
