@@ -119,8 +119,16 @@ ROLLOUT_PANELS: tuple[Panel | str, ...] = (
         "Conditions of the status",
         {"{{type}}": f"signalcanary_rollout_condition{{{ROLLOUT}}}"},
         "Those that are True: Degraded, Paused, ApprovalNeeded and the others.",
-        width=24,
+        width=12,
         height=6,
+    ),
+    bands(
+        "Symbols held back",
+        {"{{symbol}}": f"signalcanary_symbol_held{{{ROLLOUT}}}"},
+        "Symbols that the canary, or the stable revision, is held back on.",
+        width=12,
+        height=6,
+        may_be_empty=True,
     ),
     bands(
         "Verdicts",
