@@ -103,7 +103,8 @@ def spec(namespace: str | None) -> dict[str, Any]:
         "evaluation": {"interval": "2s", "noDataAfter": "30m"},
         "rollback": {
             "conditions": [
-                {"metric": "platt_ece", "above": 0.9, "for": "10m"},
+                # Six minutes prove next to nothing.
+                {"metric": "platt_ece", "above": 0.9, "for": "10m", "mode": "literal"},
                 {"metric": "merge_time_diff_ms_p99", "above": 100000, "for": "10m"},
             ]
         },
