@@ -89,8 +89,10 @@ docs: setup ## Write docs/lifecycle.md, judgement.md and metrics.md anew from th
 
 .PHONY: machine
 machine: export SIGNALCANARY_MACHINE_SAMPLE := 4000
-machine: setup ## Explore a hundred times as many transitions of the rollout (some 30 min)
+machine: setup ## Explore a hundred times as many transitions of the rollout (an hour or two)
 	$(BIN)/pytest tests/sim/test_machine.py --timeout=7200
+	SIGNALCANARY_MACHINE_SAMPLE=40 SIGNALCANARY_MACHINE_SCOPE=Symbol \
+		$(BIN)/pytest tests/sim/test_machine.py --timeout=7200
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links

@@ -5,7 +5,7 @@ says of each condition and of itself, whether the source answers, whether the po
 whether the spec was edited and how, how long ago the last look was. Every state meets a list of
 plain inputs and a seeded sample of the product; with SIGNALCANARY_MACHINE_SAMPLE as many as it
 says of the 100,828 (`make machine`), and with breaches that must be seen twice and samples that
-are read twice.
+are read twice. With SIGNALCANARY_MACHINE_SCOPE=Symbol one bad symbol is held back alone.
 
 Time is kept relative: `NOW` stands still and what a state remembers is moved into the past, so
 that two states that differ only in when they are reached are one, and there are few of them.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -37,16 +37,19 @@ from signalcanary.evaluate import (
     Silence,
     SourceFailure,
     Verdict,
+    evaluate,
     silence_of,
 )
-from signalcanary.lifecycle import decide, rules_of
+from signalcanary.lifecycle import build_gate, decide, rules_of
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
     SILENCE,
     STARTING,
+    SYMBOLS_HELD,
     Clock,
     Decision,
+    Held,
     Observations,
     Phase,
     RolloutState,
@@ -61,6 +64,7 @@ SECOND, ZERO = timedelta(seconds=1), timedelta(0)
 LOOK, GAP = 300 * SECOND, 2100 * SECOND
 SAMPLE = int(os.environ.get("SIGNALCANARY_MACHINE_SAMPLE", "4"))
 IS_THOROUGH = SAMPLE > 4
+SCOPE = os.environ.get("SIGNALCANARY_MACHINE_SCOPE", "All")
 LITERAL, PROVEN = "platt_ece", "slice_auc_active_period"
 SPEC = SignalCanarySpec.model_validate(
     {
@@ -75,6 +79,7 @@ SPEC = SignalCanarySpec.model_validate(
             "calibration": {"train": "100s", "test": "100s"},
         },
         "rollback": {
+            "scope": SCOPE,
             "conditions": [
                 {
                     "metric": LITERAL,
@@ -85,7 +90,7 @@ SPEC = SignalCanarySpec.model_validate(
                     "mode": "literal",
                 },
                 {"metric": PROVEN, "below": 0.55},
-            ]
+            ],
         },
         "evaluation": {
             "interval": "300s",
@@ -115,6 +120,7 @@ LIMITS = {
 """How long a phase, or its stage, may go on while the metrics source answers."""
 STABLE = RevisionRef("5" * 8, "stable", "5" * 16, 1)
 CANARY = RevisionRef("c" * 8, "canary", "c" * 16, 1)
+KEPT = RevisionRef("6" * 8, "kept", "6" * 16, 1)
 REJECTED = RevisionRef("d" * 8, "rejected", "d" * 16, 1)
 NEW = RevisionRef("e" * 8, "new", "e" * 16, 1)
 
@@ -213,6 +219,7 @@ def observations(look: Input, target: RevisionRef) -> Observations:
         (Track.CANARY, CANARY.name): TrackSeen(2, look.pods_follow, None, verification),
         (Track.STABLE, CANARY.name): TrackSeen(2, look.pods_follow),
         (Track.STABLE, STABLE.name): TrackSeen(2, True),
+        (Track.STABLE, KEPT.name): TrackSeen(2, True, strays=0 if look.pods_follow else 2),
     }
     if not look.pods_follow:
         tracks[Track.CANARY, REJECTED.name] = TrackSeen(2, True)
@@ -235,7 +242,7 @@ class Node:
         timers = tuple(sorted((k, shape(c)) for k, c in s.timers.items()))
         streaks = tuple(sorted((k, s.evaluations, NOW - s.last) for k, s in s.streaks.items()))
         clocks = (timers, streaks, shape(s.stage_clock), shape(s.phase_clock))
-        who = (s.canary, s.stable, s.rejected, self.target)
+        who = (s.canary, s.stable, s.rejected, self.target, *s.held, *s.kept.items())
         return (s.phase, s.reason, s.observed_generation, who, s.rules, s.stage, clocks)
 
 
@@ -310,7 +317,7 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             (state.stable, STABLE),
         )
         if ref is not None
-    }
+    } | {ref.name: KEPT for ref in state.kept.values() if ref is not None}
 
     def role_of(ref: RevisionRef | None) -> RevisionRef | None:
         return roles.get(ref.name, NEW) if ref else None
@@ -334,12 +341,18 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     streaks = {key: recent(streak) for key, streak in state.streaks.items()}
     swapped = {(key, swap[symbol]): clock for (key, symbol), clock in timers.items()}
     swapped_streaks = {(key, swap[symbol]): streak for (key, symbol), streak in streaks.items()}
-    timers, streaks = max(
-        (timers, streaks),
-        (swapped, swapped_streaks),
-        key=lambda both: (
-            sorted((s, k, shape(c)) for (k, s), c in both[0].items()),
-            sorted((s, streak.evaluations, streak.last) for (_, s), streak in both[1].items()),
+    held = {symbol: Held(NOW, "ConditionBreached", "") for symbol in state.held}
+    kept = {symbol: role_of(ref) for symbol, ref in state.kept.items()}
+    swapped_held = {swap[symbol]: one for symbol, one in held.items()}
+    swapped_kept = {swap[symbol]: ref for symbol, ref in kept.items()}
+    timers, streaks, held, kept = max(
+        (timers, streaks, held, kept),
+        (swapped, swapped_streaks, swapped_held, swapped_kept),
+        key=lambda one: (
+            sorted(one[2]),
+            sorted(one[3]),
+            sorted((s, k, shape(c)) for (k, s), c in one[0].items()),
+            sorted((s, streak.evaluations, streak.last) for (_, s), streak in one[1].items()),
         ),
     )
     return Node(
@@ -350,6 +363,8 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             rejected=role_of(state.rejected),
             timers=timers,
             streaks=streaks,
+            held=held,
+            kept=kept,
             standings={},  # they decide nothing, or the laws on clocks would not hold
             stage_clock=clock,
             phase_clock=phase_clock,
@@ -392,6 +407,8 @@ DIAGRAM = {
     *((p, Phase.WARMING, "RulesChanged") for p in RUNNING),
     *((p, p, "RulesChanged") for p in STARTING),
 }
+if SCOPE != "All":
+    DIAGRAM |= {(p, p, SYMBOLS_HELD) for p in RUNNING}
 """What the designs allow; there is no other way from a phase to a phase."""
 
 
@@ -507,20 +524,58 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
     assert (after.phase_clock is not None) == (after.phase in RUNNING)
     planned = plan(after)
     stable_of = {p.revision for p in planned if p.track is Track.STABLE}
-    assert after.held == after.kept == {}, "scope All holds no symbol back by itself"
+    check_symbols(before, decision)
     if after.stable is not None:
         assert after.stable in stable_of
     if after.phase in GUARDED:
         assert after.canary != after.stable
         assert after.canary in {p.revision for p in planned if p.track is Track.CANARY}
     else:
-        assert {p.revision for p in planned} == ({after.stable} if after.stable else set())
+        served_by = {after.stable, *after.kept.values()} - {None}
+        assert {p.revision for p in planned} == served_by
         assert not after.timers
     # `before` is as of NOW: had it gone on by itself, no clock may have less than nothing.
     for clock in clocks_of(after):
         assert ZERO <= clock.elapsed(NOW) <= NOW - clock.started_at
 
     check_clocks(before, look, seen, decision)
+
+
+def check_symbols(before: RolloutState, decision: Decision) -> None:
+    """No symbol is served by what it was held back on, nor by two."""
+    after, reasons = decision.state, [t.reason for t in decision.transitions]
+    if SCOPE == "All":
+        assert after.held == after.kept == {}
+        return
+    assert not after.held or after.phase in RUNNING
+    assert len(after.held) < len(SYMBOLS), "then the whole canary is taken back"
+    if "Promoted" in reasons:
+        assert set(after.kept) == set(before.held)
+    else:
+        assert after.kept == before.kept
+    assert not set(after.held) & {j.symbol for j in decision.judgements}
+    stables = [p for p in plan(after) if p.track is Track.STABLE]
+    gate = build_gate(SPEC, after)
+    for symbol in SYMBOLS:
+        runs = [p.revision for p in stables if p.choose([symbol])]
+        assert len(runs) <= (2 if after.phase is Phase.PROMOTING else 1)
+        assert symbol not in after.held or after.canary not in runs
+        assert symbol not in after.kept or after.stable not in runs
+        for track in Track:
+            assert sum(h.may_publish(symbol) for h in gate.holders(track)) <= 1
+        assert symbol not in after.held or not any(
+            holder.may_publish(symbol) for holder in gate.holders(Track.CANARY)
+        )
+
+
+def judged_at_first(
+    before: RolloutState, seen: Observations, decision: Decision, held: Collection[str]
+) -> Sequence[Judgement]:
+    """The judgements by which symbols may then be held back."""
+    if SCOPE == "All" or not decision.judgements:
+        return decision.judgements
+    has_stable = before.stable is not None
+    return evaluate(SPEC, seen.metrics, NOW, has_stable=has_stable, held=held)
 
 
 def check_clocks(before: RolloutState, look: Input, seen: Observations, decision: Decision) -> None:
@@ -530,11 +585,13 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
         return
     if before.phase in STARTING and PODS not in reasons:
         assert not decision.judgements, "judged by what cannot be its own"
+    held = set() if "RulesChanged" in reasons else set(before.held)
+    judgements = judged_at_first(before, seen, decision, held)
     sights: dict[tuple[str, str], Sight] = {
-        (SILENCE, s): silence_sight(s, seen.metrics) for s in SPEC.symbols.canary
+        (SILENCE, s): silence_sight(s, seen.metrics) for s in SYMBOLS if s not in held
     }
-    sights |= {(j.condition.key, j.symbol): sight_of(j) for j in decision.judgements}
-    stamps = {(j.condition.key, j.symbol): j.evaluated_at for j in decision.judgements}
+    sights |= {(j.condition.key, j.symbol): sight_of(j) for j in judgements}
+    stamps = {(j.condition.key, j.symbol): j.evaluated_at for j in judgements}
     due = []
     for key, sight in sights.items():
         time = expected(before.timers.get(key), sight, look.step)
@@ -542,16 +599,23 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
         is_seen = CONSECUTIVE.get(key, 1) <= (streak.evaluations if streak else 1)
         if time is not None and sight == "hit" and time[0] >= LONGEST[key] and is_seen:
             due.append(key)
+        if key[1] in after.held:
+            time, streak = None, None
         if after.phase in GUARDED:
             assert after.streaks.get(key) == streak
-        if after.phase in GUARDED:
             clock = after.timers.get(key)
             assert (clock and (clock.elapsed(NOW), clock.blind_since is None)) == time, key
-    if due:
+    to_hold = held | {symbol for _, symbol in due}
+    never_ran = before.phase in STARTING and PODS not in reasons
+    most = 1 if never_ran else SPEC.rollback.most_held(len(SYMBOLS))
+    assert (SYMBOLS_HELD in reasons) == (bool(due) and len(to_hold) < most)
+    if due and len(to_hold) >= most:
         assert after.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK), "due, and not done"
+    elif after.phase in GUARDED:
+        assert set(after.held) == to_hold
     began = [t.reason for t in decision.transitions if t.phase is Phase.ROLLING_BACK]
     if began in (["DeadlineExceeded"], ["VerificationFailed"]):
-        assert not due
+        assert not due or SYMBOLS_HELD in reasons
     elif began == ["ConditionBreached"]:
         assert any(key != SILENCE for key, _ in due)
     elif began:
@@ -571,7 +635,9 @@ def check_deadline(
 ) -> None:
     """The deadline's clock has exactly the time in which the source was read since the phase or
     stage began; and it is when that is over, no sooner and no later, that the canary goes."""
-    after, reasons = decision.state, [t.reason for t in decision.transitions]
+    # A symbol that is held back is no phase of its own.
+    after, told = decision.state, [t.reason for t in decision.transitions]
+    reasons = [reason for reason in told if reason != SYMBOLS_HELD]
     is_read = seen.metrics.failure is None
     if after.phase_clock and reasons:
         assert shape(after.phase_clock) == (ZERO, is_read), "it begins anew with each phase"
@@ -614,6 +680,8 @@ def look_at(node: Node, look: Input) -> tuple[RolloutState, Observations, Decisi
     begins = edited(node, look.edit)
     state = after_a_while(begins.state, look.step)
     seen = observations(look, begins.target)
+    if SCOPE != "All":
+        seen = replace(seen, planned=plan(state))
     spec = WITH_ARTIFACTS if look.edit == "new models" else SPEC
     return state, seen, decide(spec, state, seen, NOW)
 
@@ -773,6 +841,8 @@ def page(ways: set[tuple[Phase, Phase, str]]) -> str:
 
 def test_the_document_shows_what_was_explored(explored: Explored) -> None:
     assert explored.ways == DIAGRAM, "what is allowed but never happens, or the reverse"
+    if SCOPE != "All":
+        return  # but for what is said of it in words
     text = page(explored.ways)
     if os.environ.get("SIGNALCANARY_WRITE_DOCS"):
         PAGE.write_text(text)

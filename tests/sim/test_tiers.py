@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from signalcanary.api import Tier
 from signalcanary.evaluate import Bound
@@ -240,3 +242,29 @@ def test_tiers_and_counts_do_not_make_the_stages_be_observed_anew(progressing: S
     sim.edit(rollback={"conditions": [TIERS | {"critical": 7}]})
     look(sim, FINE)
     assert sim.reasons[0] == "RulesChanged", "what is critical holds stages up"
+
+
+STALE = -1.0
+"""The sample of the look before, read once more."""
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from([BEYOND, BEYOND, BEYOND, FINE, CRITICAL, None, STALE]), max_size=8))
+def test_only_three_samples_in_a_row_roll_back(
+    progressing: Start, values: list[float | None]
+) -> None:
+    sim = watched(progressing, THRICE)
+    seen = 0
+    for value in values:
+        if value == STALE:
+            sim.world.silent.setdefault("BTCUSDT", sim.now)
+            sim.now += LOOK
+            sim.look()
+        else:
+            sim.world.silent.clear()
+            look(sim, value)
+            if value is not None:
+                seen = seen + 1 if value == BEYOND else 0
+        assert (sim.phase is Phase.PROGRESSING) == (seen < 3)
+        if seen == 3:
+            return

@@ -117,7 +117,9 @@ def _title(replay: Replay) -> str:
         return f"{version}: neither promoted nor rolled back by the end of the data"
     after = format_duration(timedelta(seconds=round(_after(replay, decided.time))))
     if replay.outcome is Outcome.PROMOTED:
-        return f"{version}: promoted after {after}, every condition having held"
+        left_out = ", ".join(replay.state.kept)
+        but = fill(f" but on {left_out}", _TITLE_LETTERS) if left_out else ""
+        return f"{version}: promoted after {after}, every condition having held{but}"
     why = decided.message.partition(": ")[2].partition("; ")[0]
     return f"{version}: rolled back after {after}\n" + fill(why, _TITLE_LETTERS)
 
