@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from signalcanary import __version__
+from signalcanary.console.options import HAND_VERBS, add_hand_options
 
 OK: Final = 0
 FAILED: Final = 1
@@ -31,7 +32,7 @@ exit codes:
        manifest has problems; run: rolled back, or it could not run; demo: it did not
        end as it should; backtest: rolled back, with --fail-on-rollback, or too many
        false rollbacks, with --max-false-rollbacks; notify-test: a message was not
-       delivered
+       delivered; a verb on a rollout: refused, or not answered
   2    the command line is wrong, or an extra is not installed; backtest: the
        manifest or the data is wrong; notify-test: the file is wrong
   3    status, explain, watch: rolled back, or a condition is breached
@@ -51,6 +52,7 @@ _EXTRA: Final = {
     "explain": "console",
     "history": "console",
     "notify-test": "operator",
+    **dict.fromkeys(HAND_VERBS, "console"),
 }
 """What to install for a verb; the others need nothing."""
 
@@ -156,6 +158,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     _add_console_verbs(add)
+    for name, text in HAND_VERBS.items():
+        add_hand_options(add(name, text), name)
 
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
@@ -454,6 +458,12 @@ def _watch(args: argparse.Namespace) -> int:
     return run_watch(args)
 
 
+def _hand(args: argparse.Namespace) -> int:
+    from signalcanary.console.hand import run
+
+    return run(args)
+
+
 def _crd(args: argparse.Namespace) -> int:
     from signalcanary.crd import render_crd
 
@@ -478,5 +488,6 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "watch": _watch,
     "explain": _console,
     "history": _console,
+    **dict.fromkeys(HAND_VERBS, _hand),
     "notify-test": _notify_test,
 }

@@ -134,6 +134,33 @@ def _clock(description: str) -> dict[str, Any]:
     )
 
 
+def _hand() -> dict[str, Any]:
+    word = {
+        "by": _text("Who, as the client says; the API server's audit log knows for certain."),
+        "reason": _text("Why, in the person's words."),
+        "time": _time("When the operator saw it."),
+    }
+    answer = {
+        "verb": _text("What was asked for."),
+        "id": _text("Of the command; it is not done again."),
+        "about": _text("The attempt, and the stage or revision."),
+        **word,
+        "phase": _text("In which it was done or refused."),
+        "outcome": _text("Done or Refused."),
+        "refusal": _text("Why it was refused, in one CamelCase word; empty if it was not."),
+        "message": _text("What was done, or what to do instead."),
+    }
+    approval = {"stage": _text("The stage."), **word}
+    return _object(
+        "What people have said that still holds, and what they were answered.",
+        pause=_object("While it is paused.", **word),
+        approvals=_list_of(_object("A stage that may end.", **approval), "Approved stages."),
+        skip=_object("The present stage is over on this word.", **word),
+        promote=_object("The promotion waits for no evidence, on this word.", **word),
+        answers=_list_of(_object("What became of a command.", **answer), "Newest first."),
+    )
+
+
 def build_status_schema() -> dict[str, Any]:
     """The structural schema of ``status``; `status.py` writes and reads it."""
     revision = _object(
@@ -178,7 +205,8 @@ def build_status_schema() -> dict[str, Any]:
         **_object(
             "A condition by the Kubernetes API conventions.",
             type=_text(
-                "Promoted, RolledBack, Progressing, Ready, Reconciling, Stalled, Degraded or "
+                "Promoted, RolledBack, Progressing, Ready, Reconciling, Stalled, Degraded, Paused, "
+                "ApprovalNeeded or "
                 "MetricsAvailable."
             ),
             status={**_text("Whether it holds."), "enum": ["True", "False", "Unknown"]},
@@ -229,6 +257,18 @@ def build_status_schema() -> dict[str, Any]:
             "description": "The revision that was last allowed to publish signals as stable. "
             "Where it is not the stable one, its pods are still ending and nobody may.",
         },
+        restoring={
+            **revision,
+            "description": "A former revision that becomes stable again, on a person's word, "
+            "once its pods are ready.",
+        },
+        former=_list_of(revision, "What was stable before, newest first."),
+        lastAttempt=_integer("The highest attempt that there was."),
+        subject=_text(
+            "What a command is about at present, as an annotation names it: the attempt, and "
+            "in Progressing the stage."
+        ),
+        hand=_hand(),
         rules=_text("Hash of the canary's symbols and conditions, under which it is observed."),
         warmup=_text("How far the canary's calibration windows are filled, in percent."),
         health=_text(
@@ -416,6 +456,11 @@ def build_crd() -> dict[str, Any]:
                     "additionalPrinterColumns": [
                         _column("Phase", ".status.phase", "Phase of the rollout."),
                         _column("Stage", ".status.stage.name", "Stage of the rollout."),
+                        _column(
+                            "Paused",
+                            '.status.conditions[?(@.type=="Paused")].status',
+                            "Whether a person has paused it.",
+                        ),
                         _column("Health", ".status.health", "The worst verdict now."),
                         _column("Canary", ".status.canary.version", "Version under test."),
                         _column("Stable", ".status.stable.version", "Version that serves."),

@@ -14,7 +14,7 @@ from signalcanary.artifacts import Verification
 from signalcanary.contract import format_duration, shown
 from signalcanary.evaluate import Judgement, percent, shown_beside
 from signalcanary.revisions import RevisionRef
-from signalcanary.rollout import Held
+from signalcanary.rollout import Hand, Held, Word
 
 MOST_TOLD = 3
 
@@ -190,6 +190,22 @@ def evidence(judgements: Sequence[Judgement]) -> str:
     closest = sorted(judgements, key=_room)[:MOST_TOLD]
     told = "; ".join(_points(closest))
     return f"every condition is Ok on every canary symbol, closest to its bound: {told}"
+
+
+def word_of_passing(hand: Hand, stage: str | None) -> str:
+    """On whose word a stage has ended, as the beginning of a sentence; empty if on nobody's."""
+    if hand.skip is not None:
+        return f"stage {stage} was skipped by {hand.skip}; "
+    approval = hand.approvals.get(stage or "")
+    return f"stage {stage} was approved by {approval}; " if approval else ""
+
+
+def override(word: Word, doubts: Sequence[Judgement]) -> str:
+    """On whose word a promotion was not waited for, and what was not proven at it."""
+    text = f"on the word of {word}, before its stages had passed"
+    points = _points(doubts)
+    told = "; ".join(points[:MOST_TOLD]) + _more(len(points))
+    return f"{text}, which overrides the evidence: {told}" if points else text
 
 
 def _room(judgement: Judgement) -> float:

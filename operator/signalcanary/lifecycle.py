@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from signalcanary import explain, tiers
+from signalcanary import explain, moves, tiers
 from signalcanary.api import MAX_STAGES, OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -32,11 +32,15 @@ from signalcanary.evaluate import (
     evaluate,
     silence_of,
 )
+from signalcanary.hand import Scene, needs_approval, obey, obstacle
+from signalcanary.moves import canary_of as _canary
+from signalcanary.moves import is_revision as _is
+from signalcanary.moves import make_stable, new_attempt, stage_index
+from signalcanary.moves import without_canary as _without_canary
 from signalcanary.revisions import RevisionRef, canonical_hash
 from signalcanary.rollout import (
     DUE,
     GUARDED,
-    MAX_HISTORY,
     SILENCE,
     STARTING,
     SYMBOLS_HELD,
@@ -46,7 +50,6 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
-    Transition,
     keepers,
     notices,
     plan,
@@ -113,6 +116,8 @@ def decide(
                 state, standings=tiers.follow(state.standings, look.judgements, look.now)
             )
             state = _act_on_what_is_due(look, state)
+        # Guards come first: nobody promotes what is being taken back.
+        state = obey(Scene(look.spec, look.seen, look.judgements, look.now), state)
         state = _STEPS[state.phase](look, state)
         state = _pass_on_the_stream(look, state)
         if state == settled:
@@ -179,13 +184,15 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
             return state
         # A breach that goes on under the new rules keeps its beginning.
         # What was held back is judged again, by rules that may be others for it.
-        state = replace(state, rules=rules, stage=None, stage_clock=None, held={})
+        hand = state.hand.without_canary()
+        state = replace(state, rules=rules, stage=None, stage_clock=None, held={}, hand=hand)
         why = "the canary's symbols or conditions have changed; the stages are observed anew"
         # A canary whose pods do not run yet is no further for that.
         phase = state.phase if state.phase in STARTING else Phase.WARMING
         return _enter(look, state, phase, "RulesChanged", why)
     unfinished = state.canary.version if state.canary and state.phase in GUARDED else None
-    state = replace(_without_canary(state), canary=target, rejected=None, rules=rules)
+    state, target = new_attempt(_without_canary(state), target)
+    state = replace(state, canary=target, rejected=None, rules=rules)
     why = f"rolling out {target.version} (revision {target.name}) on "
     why += explain.names(look.spec.symbols.canary)
     why += f", in place of {unfinished}, which had not ended" if unfinished else ""
@@ -246,13 +253,14 @@ def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
 
 
 def _run_phase_clock(look: _Look, state: RolloutState) -> RolloutState:
-    """Let the clock of the deadline run while the metrics source answers."""
+    """Let the clock of the deadline run while the metrics source answers and no person is waited
+    for."""
     if state.phase not in DUE:
         return state
     # A status may have been written before there was this clock.
     clock = state.phase_clock or Clock(look.now)
-    is_read = look.seen.metrics.failure is None
-    return replace(state, phase_clock=clock.run(look.now) if is_read else clock.stop(look.now))
+    counts = look.seen.metrics.failure is None and not _is_held(look, state)
+    return replace(state, phase_clock=clock.run(look.now) if counts else clock.stop(look.now))
 
 
 def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
@@ -391,20 +399,56 @@ def _windows(spec: SignalCanarySpec) -> timedelta:
 def _is_overdue(look: _Look, state: RolloutState) -> bool:
     """Whether the canary is neither good nor bad long after it should have been judged."""
     left = until_deadline(look.spec, state, look.now)
-    # What an ill metrics source does not say is held against nobody.
-    return left is not None and left <= timedelta(0) and look.seen.metrics.failure is None
+    # What an ill metrics source does not say, or a person keeps back, is held against nobody.
+    counts = look.seen.metrics.failure is None and not _is_held(look, state)
+    return left is not None and left <= timedelta(0) and counts
 
 
 def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
-    rejected = _canary(state)
-    serves = (
-        f"stable {state.stable.version} keeps running"
-        if state.stable
-        else "there is no stable revision yet, so nothing serves"
-    )
-    why = f"rolling back {rejected.version}: {why}; {serves}"
-    state = _enter(look, state, Phase.ROLLING_BACK, reason, why, is_warning=True)
-    return replace(_without_canary(state), rejected=rejected)
+    return moves.roll_back(state, look.now, reason, why)
+
+
+# --------------------------------------------------------------------------- a person's hand
+
+
+def _is_held(look: _Look, state: RolloutState) -> bool:
+    """Whether a person keeps the rollout from going on: by a pause, or for want of an approval
+    where nothing else is missing."""
+    if state.hand.pause is not None:
+        return True
+    return _awaits_approval(look, state)
+
+
+def awaits_approval(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    seen: Observations,
+    judgements: tuple[Judgement, ...],
+    now: datetime,
+) -> bool:
+    """Whether nothing but a person's approval keeps the stage from ending."""
+    return _awaits_approval(_Look(spec, seen, now, judgements), state)
+
+
+def _awaits_approval(look: _Look, state: RolloutState) -> bool:
+    is_asked = state.phase is Phase.PROGRESSING and needs_approval(look.spec, state)
+    return is_asked and _has_passed(look, state)
+
+
+def _has_passed(look: _Look, state: RolloutState) -> bool:
+    """Whether the stage has been observed for its time, and its conditions let it end."""
+    index, clock = stage_index(look.spec, state), state.stage_clock
+    if index is None or clock is None:
+        return False
+    is_last = index + 1 == len(look.spec.stages)
+    is_over = clock.elapsed(look.now) >= look.spec.stages[index].duration
+    return (is_over or state.hand.skip is not None) and (look.all_ok if is_last else look.may_pass)
+
+
+def _is_overridden(look: _Look, state: RolloutState) -> bool:
+    """Whether a person has said to promote, and nothing is there that no word stands in for."""
+    is_seen = look.seen.metrics.failure is None and bool(look.judgements)
+    return state.hand.promote is not None and is_seen and obstacle(look.judgements) is None
 
 
 # --------------------------------------------------------------------------- the phases
@@ -428,7 +472,7 @@ def _pending(look: _Look, state: RolloutState) -> RolloutState:
 
 
 def _warming(look: _Look, state: RolloutState) -> RolloutState:
-    if look.all_judged:
+    if look.all_judged and not _is_held(look, state):
         return _start_stage(look, state, 0)
     if not _is_overdue(look, state):
         return state
@@ -440,40 +484,41 @@ def _warming(look: _Look, state: RolloutState) -> RolloutState:
 def _start_stage(look: _Look, state: RolloutState, index: int) -> RolloutState:
     stages = look.spec.stages
     stage = stages[index]
-    state = replace(state, stage=stage.name, stage_clock=Clock(look.now))
-    why = (
+    left = explain.word_of_passing(state.hand, state.stage) if index else ""
+    hand = replace(state.hand, skip=None)
+    state = replace(state, stage=stage.name, stage_clock=Clock(look.now), hand=hand)
+    why = left + (
         f"stage {stage.name} ({index + 1} of {len(stages)}) started, "
         f"{format_duration(stage.duration)} to observe"
     )
     return _enter(look, state, Phase.PROGRESSING, "StageStarted", why)
 
 
-def stage_index(spec: SignalCanarySpec, state: RolloutState) -> int | None:
-    """Place of the state's stage in the spec; None if it is not there (any more)."""
-    return next((i for i, s in enumerate(spec.stages) if s.name == state.stage), None)
-
-
 def _progressing(look: _Look, state: RolloutState) -> RolloutState:
     index = stage_index(look.spec, state)
     if index is None or state.stage_clock is None:
         # The stage was edited away under the canary: observe the new stages from the first.
-        return _start_stage(look, state, 0)
+        return state if _is_held(look, state) else _start_stage(look, state, 0)
     now, clock = look.now, state.stage_clock
-    clock = clock.run(now) if look.all_judged else clock.stop(now)
+    runs = look.all_judged and state.hand.pause is None
+    clock = clock.run(now) if runs else clock.stop(now)
     state = replace(state, stage_clock=clock)
-    is_over = clock.elapsed(now) >= look.spec.stages[index].duration
-    if is_over and look.may_pass and index + 1 < len(look.spec.stages):
-        return _start_stage(look, state, index + 1)
     stages = look.spec.stages
-    if not (is_over and look.all_ok):
+    is_last = index + 1 == len(stages)
+    if _is_held(look, state):
+        return state
+    if not _has_passed(look, state):
         if not _is_overdue(look, state):
             return state
-        then = "the promotion" if index + 1 == len(stages) else "the next stage"
+        then = "the promotion" if is_last else "the next stage"
+        is_over = clock.elapsed(now) >= stages[index].duration
         whole = None if is_over else stages[index].duration
         why = explain.late_stage(look.spec.evaluation.deadline, look.doubts, then, whole)
         return _roll_back(look, state, "DeadlineExceeded", why)
+    if not is_last:
+        return _start_stage(look, state, index + 1)
     together = format_duration(sum((stage.duration for stage in stages), timedelta(0)))
-    why = (
+    why = explain.word_of_passing(state.hand, state.stage) + (
         f"every stage passed ({len(stages)}, {together} observed); starting "
         f"{_canary(state).version} on the full symbol set; {explain.evidence(look.judgements)}"
     )
@@ -484,7 +529,8 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
     full = look.seen.track(Track.STABLE, state.canary)
     # Pods that still run a symbol held back only now are not those that will serve.
     is_as_planned = not state.held or set(plan(state)) <= set(look.seen.planned)
-    if not (full.is_ready and is_as_planned and look.all_ok):
+    is_good = is_as_planned and (look.all_ok or _is_overridden(look, state))
+    if not (full.is_ready and is_good) or _is_held(look, state):
         if not _is_overdue(look, state):
             return state
         why = explain.late_promotion(
@@ -493,18 +539,35 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
         return _roll_back(look, state, "DeadlineExceeded", why)
     promoted = _canary(state)
     kept = _servers(look, state, sorted(state.held))
-    state = replace(_without_canary(state), stable=promoted, kept=kept)
     why = f"{promoted.version} is promoted and serves the full symbol set"
     why += explain.left_out(kept)
-    why += f"; {explain.evidence(look.judgements)}"
+    if state.hand.promote is not None:
+        why += f"; {explain.override(state.hand.promote, look.doubts)}"
+    if look.all_ok:
+        why += f"; {explain.evidence(look.judgements)}"
+    state = replace(make_stable(_without_canary(state), promoted), kept=kept)
     return _enter(look, state, Phase.SUCCEEDED, "Promoted", why)
 
 
 def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
+    if state.restoring is not None:
+        # Pods that were ready as what they were before are not those that will serve.
+        planned = look.seen.planned
+        is_as_planned = not planned or set(plan(state)) <= set(planned)
+        if not (is_as_planned and look.seen.track(Track.STABLE, state.restoring).is_ready):
+            return state
+        rejected = state.rejected or state.stable
+        state = replace(make_stable(state, state.restoring), restoring=None, kept={})
+        state = replace(state, rejected=rejected)
+    is_adopted = look.seen.generation == state.observed_generation
+    if is_adopted and _is(state.stable, look.seen.target):
+        # A person went back to what the spec declares, or gave up leaving it.
+        state = replace(state, rejected=None)
     if any(look.seen.track(track, state.rejected).pods for track in Track):
         return state
     why = state.message.replace("rolling back", "rolled back", 1)
-    return _enter(look, state, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
+    phase = Phase.ROLLED_BACK if state.rejected else Phase.SUCCEEDED
+    return _enter(look, state, phase, state.reason, why, is_warning=phase is Phase.ROLLED_BACK)
 
 
 def _resting(look: _Look, state: RolloutState) -> RolloutState:
@@ -594,46 +657,10 @@ def _enter(
     *,
     is_warning: bool = False,
 ) -> RolloutState:
-    """Enter a phase, or a stage, and note it in the history."""
-    state = replace(
-        state,
-        phase=phase,
-        phase_since=look.now,
-        phase_clock=Clock(look.now) if phase in DUE else None,
-    )
-    return _note(look, state, reason, message, is_warning=is_warning)
+    return moves.enter(state, look.now, phase, reason, message, is_warning=is_warning)
 
 
 def _note(
     look: _Look, state: RolloutState, reason: str, message: str, *, is_warning: bool = True
 ) -> RolloutState:
-    """Note in the history why the rollout is where it is."""
-    about = state.canary or state.rejected or state.stable
-    version = about.version if about else ""
-    transition = Transition(look.now, state.phase, reason, message, version, is_warning)
-    history = (transition, *state.history)[:MAX_HISTORY]
-    return replace(state, reason=reason, message=message, history=history)
-
-
-def _canary(state: RolloutState) -> RevisionRef:
-    assert state.canary is not None  # a guarded phase has one
-    return state.canary
-
-
-def _is(revision: RevisionRef | None, other: RevisionRef | str) -> bool:
-    name = other if isinstance(other, str) else other.name
-    return revision is not None and revision.name == name
-
-
-def _without_canary(state: RolloutState) -> RolloutState:
-    return replace(
-        state,
-        canary=None,
-        rules=None,
-        stage=None,
-        stage_clock=None,
-        timers={},
-        streaks={},
-        standings={},
-        held={},
-    )
+    return moves.note(state, look.now, reason, message, is_warning=is_warning)

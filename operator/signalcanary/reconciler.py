@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from signalcanary import status as statuses
 from signalcanary.cluster import Cluster, ClusterError, Conflict, Gone, Problem, Refused
+from signalcanary.commands import Verb
 from signalcanary.contract import Track
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
@@ -34,6 +35,7 @@ from signalcanary.resources import (
 from signalcanary.revisions import Revision, RevisionRef, refer_to
 from signalcanary.rollout import (
     GUARDED,
+    Answer,
     Decision,
     Notice,
     Observations,
@@ -134,6 +136,7 @@ class Reconciler:
         # The image, and so the fingerprint, is of the time at which a revision was first made.
         on_record = refer_to(revisions[subject.target.name], subject.target.attempt)
         state, decided = subject.state, None
+        present = looks[-1][0]
         for now, seen in looks:
             observed = Observations(
                 generation=subject.item["metadata"]["generation"],
@@ -143,6 +146,9 @@ class Reconciler:
                 previous_look=previous_look,
                 stable_symbols=_symbols_of(state.stable, revisions),
                 planned=planned,
+                # When it was asked nobody knows; it is done now, and not in the past.
+                asked=subject.asked if now == present else None,
+                recorded=frozenset(revisions),
             )
             decision = decide(subject.spec, state, observed, now)
             state, previous_look = decision.state, now
@@ -180,7 +186,7 @@ class Reconciler:
         """
         uid = outcome.subject.owner.uid
         try:
-            problems = await self._act(outcome.subject, outcome.desired)
+            problems = await self._act(outcome.subject, outcome.state, outcome.desired)
             await self._gate_notes.tell(outcome.subject)
         finally:
             # After what was done, and also if it could not be done: it is decided.
@@ -276,6 +282,10 @@ class Reconciler:
         if state.phase in GUARDED:
             for key, symbol in subject.state.timers.keys() - state.timers.keys():
                 logger.info("%s: %s on %s ended", where, key, symbol)
+        for answer in state.hand.answers:
+            if answer not in subject.state.hand.answers:
+                self._metrics.commands.labels(_verb(answer), answer.refusal or "Done").inc()
+                logger.info("%s: %s by %s: %s", where, answer.verb, answer.word, answer.message)
         for transition in state.history:
             if transition not in subject.state.history:
                 self._metrics.transitions.labels(transition.phase.value, transition.reason).inc()
@@ -290,7 +300,9 @@ class Reconciler:
 
     # ------------------------------------------------------------------ acting
 
-    async def _act(self, subject: Subject, desired: Sequence[Manifest]) -> list[Problem]:
+    async def _act(
+        self, subject: Subject, state: RolloutState, desired: Sequence[Manifest]
+    ) -> list[Problem]:
         """Make the cluster look as the state implies; what is refused keeps nothing else from
         being done, least of all the end of a canary."""
         key = subject.key
@@ -316,7 +328,7 @@ class Reconciler:
                 is_wanted = (kind.value, item["metadata"]["name"]) in wanted
                 if not is_wanted and _is_owned(item, subject):
                     problems += await self._delete(kind, item)
-        return problems + await self._prune_revisions(subject)
+        return problems + await self._prune_revisions(subject, state)
 
     async def _delete(self, kind: Kind, item: Live) -> list[Problem]:
         metadata = item["metadata"]
@@ -329,10 +341,10 @@ class Reconciler:
             return [Problem("Refused", f"delete {kind} {name}", f"{name}: {error}")]
         return []
 
-    async def _prune_revisions(self, subject: Subject) -> list[Problem]:
-        state = subject.state
-        kept = keepers(state)
-        refs = (state.canary, state.stable, state.rejected, subject.target, *kept)
+    async def _prune_revisions(self, subject: Subject, state: RolloutState) -> list[Problem]:
+        now_and_then = (state.canary, state.stable, state.rejected, state.restoring)
+        earlier = (*state.former, *keepers(state))
+        refs = (*now_and_then, *earlier, subject.state.canary, subject.target)
         in_use = {ref.name for ref in refs if ref is not None}
         spare = [i for i in self._records(subject) if _label(i, LABEL_REVISION) not in in_use]
         spare.sort(key=lambda item: int(item.get("revision", 0)), reverse=True)
@@ -398,6 +410,11 @@ def _symbols_of(
 ) -> frozenset[str] | None:
     known = revisions.get(stable.name) if stable else None
     return frozenset(known.symbols) if known else None
+
+
+def _verb(answer: Answer) -> str:
+    """The verb as a label: of what is none, anybody may write as many as they like."""
+    return answer.verb if answer.verb in list(Verb) else "unknown"
 
 
 def _label(item: Live, name: str) -> str:

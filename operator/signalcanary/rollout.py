@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from signalcanary.api import Tier
 from signalcanary.artifacts import Verification
+from signalcanary.commands import Asked
 from signalcanary.contract import Component, Track
 from signalcanary.evaluate import Judgement, MetricsSeen
 from signalcanary.revisions import RevisionRef
@@ -25,6 +26,8 @@ SYMBOLS_HELD = "SymbolsHeld"
 """Reason of a transition that leaves the phase as it is: symbols are held back."""
 
 MAX_HISTORY = 10
+MAX_FORMER = 10
+MAX_ANSWERS = 16
 
 
 class Phase(StrEnum):
@@ -106,6 +109,69 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Word:
+    """What a person has said: who, as the client says, why and when."""
+
+    by: str
+    why: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return (self.by or "somebody") + (f" ({self.why})" if self.why else "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a command.
+
+    Attributes:
+        verb, id: of the command, which is not done again.
+        about: what it was about, as it was written.
+        phase: in which it was done or refused.
+        refusal: why not, in one CamelCase word; empty if it was done.
+        message: what was done, or what to do instead.
+    """
+
+    verb: str
+    id: str
+    about: str
+    word: Word
+    phase: Phase
+    refusal: str
+    message: str
+
+    def as_notice(self) -> Notice:
+        """For the Event: what was done or not, and on whose word."""
+        reason = "CommandRefused" if self.refusal else "CommandDone"
+        said = f"{self.verb} by {self.word}: {self.message}"
+        said += f" ({self.refusal})" if self.refusal else ""
+        return Notice(self.word.at, reason, said, bool(self.refusal))
+
+
+@dataclass(frozen=True)
+class Hand:
+    """What people have said that still holds.
+
+    Attributes:
+        pause: while it is paused.
+        approvals: stages of this canary that may end, by name.
+        skip: the present stage is over on somebody's word.
+        promote: the promotion needs no evidence, on somebody's word.
+        answers: newest first.
+    """
+
+    pause: Word | None = None
+    approvals: Mapping[str, Word] = field(default_factory=dict)
+    skip: Word | None = None
+    promote: Word | None = None
+    answers: tuple[Answer, ...] = ()
+
+    def without_canary(self) -> Hand:
+        """What holds beyond this canary."""
+        return Hand(self.pause, answers=self.answers)
+
+
+@dataclass(frozen=True)
 class RolloutState:
     """All that one look leaves to the next."""
 
@@ -117,6 +183,12 @@ class RolloutState:
     canary: RevisionRef | None = None
     stable: RevisionRef | None = None
     rejected: RevisionRef | None = None
+    restoring: RevisionRef | None = None
+    """A former revision that becomes stable again once its pods are ready."""
+    former: tuple[RevisionRef, ...] = ()
+    """What was stable before, newest first."""
+    last_attempt: int = 0
+    """The highest that there was."""
     publisher: RevisionRef | None = None
     """Who was last allowed to publish signals as stable. Where it is not the stable revision,
     pods of it are still there, and nobody may."""
@@ -137,6 +209,7 @@ class RolloutState:
     """The symbols that the stable revision was held back on, and the earlier one that goes on
     serving each; None where there is none, so that nothing does."""
     history: tuple[Transition, ...] = ()
+    hand: Hand = field(default_factory=Hand)
 
 
 @dataclass(frozen=True)
@@ -152,7 +225,8 @@ class Notice:
 def notices(state: RolloutState) -> tuple[Notice, ...]:
     """What the state holds that is worth an Event. It follows from the state alone, as the
     workloads do, so that a crash before the Event was posted loses nothing."""
-    return tuple(
+    said = (answer.as_notice() for answer in reversed(state.hand.answers))
+    stand = (
         Notice(
             standing.since,
             f"Tier{standing.tier}",
@@ -161,6 +235,7 @@ def notices(state: RolloutState) -> tuple[Notice, ...]:
         )
         for standing in state.standings.values()
     )
+    return (*said, *stand)
 
 
 # --------------------------------------------------------------------------- what is seen
@@ -201,6 +276,8 @@ class Observations:
         stable_symbols: the full set of the stable revision; None if it is not known.
         planned: what was to run when the workloads were looked at, by which they are ready or
             stray.
+        asked: what people ask for; None of a look into the past, at which nothing is done.
+        recorded: names of the revisions on record.
     """
 
     generation: int
@@ -210,6 +287,8 @@ class Observations:
     previous_look: datetime | None = None
     stable_symbols: frozenset[str] | None = None
     planned: tuple[TrackPlan, ...] = ()
+    asked: Asked | None = None
+    recorded: frozenset[str] = frozenset()
 
     def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:
         return self.tracks.get((track, revision.name), NOTHING) if revision else NOTHING
@@ -263,9 +342,9 @@ class TrackPlan:
 def plan(state: RolloutState) -> tuple[TrackPlan, ...]:
     """The tracks that the state implies.
 
-    While promoting, the old stable workloads go on until the new ones are ready. The canary's
-    pods go on with the symbols that it is held back on too: another file would restart them, and
-    take the others' data from under them; the gate and the judgement leave those symbols out.
+    While promoting or restoring, the old stable workloads go on until the new ones are ready. The
+    canary's pods go on with the symbols that it is held back on too: another file would restart
+    them, and take the others' data from under them; the gate and the judgement leave those out.
     """
     plans = []
     if state.stable is not None:
@@ -283,6 +362,9 @@ def plan(state: RolloutState) -> tuple[TrackPlan, ...]:
             without = frozenset(state.held)
             plans.append(TrackPlan(Track.STABLE, state.canary, without=without))
         plans.append(TrackPlan(Track.CANARY, state.canary))
+    if state.restoring is not None:
+        plans = [p for p in plans if p.revision.name != state.restoring.name]
+        plans.append(TrackPlan(Track.STABLE, state.restoring))
     return tuple(plans)
 
 

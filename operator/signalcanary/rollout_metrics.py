@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from signalcanary.api import SignalCanarySpec
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement
-from signalcanary.lifecycle import stage_index
+from signalcanary.moves import stage_index
 from signalcanary.rollout import RolloutState
 
 ROLLOUT = ("object_namespace", "signalcanary")

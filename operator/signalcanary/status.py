@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from signalcanary import explain
+from signalcanary import explain, hand_status
 from signalcanary.api import OnNoData, SignalCanarySpec, Tier
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -27,7 +27,9 @@ from signalcanary.evaluate import (
     silence_of,
     worst,
 )
-from signalcanary.lifecycle import stage_index, until_deadline
+from signalcanary.hand import needs_approval
+from signalcanary.lifecycle import awaits_approval, until_deadline
+from signalcanary.moves import stage_index
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
@@ -43,6 +45,8 @@ from signalcanary.rollout import (
     Transition,
 )
 from signalcanary.tiers import Standing, Streak
+from signalcanary.wire import format_instant as _time
+from signalcanary.wire import parse_instant as _instant
 
 MAX_SYMBOLS_SHOWN = 32
 MAX_BREACHES_TOLD = 5
@@ -90,6 +94,11 @@ def render(
         "stable": _revision(state.stable),
         "rejected": _revision(state.rejected),
         "publisher": _revision(state.publisher),
+        "restoring": _revision(state.restoring),
+        "former": [_revision(ref) for ref in state.former],
+        "lastAttempt": state.last_attempt or None,
+        "subject": hand_status.subject_of(state),
+        "hand": hand_status.render_hand(state.hand),
         "rules": state.rules,
         "warmup": _warmup(spec, state, seen.metrics),
         "health": _health(judgements),
@@ -122,10 +131,6 @@ def render(
         "lastEvaluationTime": _time(now),
     }
     return {key: value for key, value in status.items() if value not in (None, [], {})}
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _clock(clock: Clock) -> dict[str, Any]:
@@ -394,7 +399,8 @@ def _message(
 ) -> str:
     """Why the rollout is where it is; what holds it up comes first."""
     if state.phase not in GUARDED:
-        return state.message
+        problem = seen.track(Track.STABLE, state.restoring).problem
+        return state.message + (f"; now: {problem}" if problem else "")
     if seen.metrics.failure is not None:
         return (
             f"holding: the metrics source is unreachable ({seen.metrics.failure.message}); "
@@ -405,6 +411,8 @@ def _message(
         more = len(breached) - MAX_BREACHES_TOLD
         told = "; ".join(j.message for j in breached[:MAX_BREACHES_TOLD])
         return told + (f"; and {more} more" if more > 0 else "")
+    if state.hand.pause is not None:
+        return hand_status.paused(state.hand.pause)
     problem = seen.track(Track.CANARY, state.canary).problem
     if problem and state.phase in STARTING:
         return f"waiting for the canary's pods: {problem}"
@@ -425,6 +433,8 @@ def _message(
     critical = [j for j in judgements if j.is_critical]
     if critical and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         return f"holding: {critical[0].message}: no stage is passed and nothing promoted"
+    if awaits_approval(spec, state, seen, judgements, now):
+        return hand_status.approval_needed(state)
     unproven = [j for j in judgements if j.verdict is Verdict.UNPROVEN]
     if unproven and _is_due(spec, state, now):
         return f"waiting for evidence before the promotion: {unproven[0].message}"
@@ -454,6 +464,8 @@ def describe_next(
         return urgent
     if seen.metrics.failure is not None:
         return "goes on as soon as the metrics source answers again"
+    if state.hand.pause is not None:
+        return hand_status.until_resumed()
     match state.phase:
         case Phase.VERIFYING:
             return "starts the canary's pods once its artifacts are verified"
@@ -470,7 +482,7 @@ def describe_next(
             problem = seen.track(Track.STABLE, state.canary).problem
             text = (
                 f"{state.canary.version} becomes stable once its pods on the full set are ready "
-                f"and {_all_good(spec)}"
+                f"and {'nothing is breached' if state.hand.promote else _all_good(spec)}"
             ) + _otherwise(spec, state, now)
             return text + (f"; now: {problem}" if problem else "")
     index = stage_index(spec, state)
@@ -480,7 +492,11 @@ def describe_next(
     then = (
         f"stage {spec.stages[index + 1].name}" if index + 1 < len(spec.stages) else "the promotion"
     )
-    if left <= timedelta(0):
+    if needs_approval(spec, state):
+        if awaits_approval(spec, state, seen, judgements, now):
+            return hand_status.how_to_approve(state, then)
+        then += " (once approved)"
+    if left <= timedelta(0) or state.hand.skip is not None:
         return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, now)
     if state.stage_clock.blind_since is not None:
         text = f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
@@ -511,12 +527,14 @@ def _next_at_rest(state: RolloutState) -> str:
             return f"publishes signals once the pods of {state.publisher.version} are gone"
         case Phase.SUCCEEDED:
             return "nothing: change the spec to roll out the next configuration"
+        case Phase.ROLLING_BACK if state.restoring is not None:
+            return f"{state.restoring.version} becomes stable once its pods are ready"
         case Phase.ROLLING_BACK:
             return "waits until the canary's pods are gone"
         case _:
             return (
                 "nothing: this spec is not tried again; change it to try again, "
-                "spec.version is enough"
+                "spec.version is enough, or ask for a retry"
             ) + (f", or set it back to {state.stable.version}" if state.stable else "")
 
 
@@ -590,6 +608,7 @@ def _conditions(
     failure = seen.metrics.failure
     breached = any(j.verdict is Verdict.BREACHED for j in judgements)
     left_out = sorted({*state.held, *state.kept})
+    needed = awaits_approval(spec, state, seen, judgements, now)
     is_promoted, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
     wanted = {
         "Promoted": (is_promoted, *_why(is_promoted, state)),
@@ -613,6 +632,16 @@ def _conditions(
             else f"held back: {explain.names(left_out)}"
             if left_out and not taken_back
             else "",
+        ),
+        "Paused": (
+            state.hand.pause is not None,
+            "PausedByPerson" if state.hand.pause else "NotPaused",
+            hand_status.paused(state.hand.pause) if state.hand.pause else "",
+        ),
+        "ApprovalNeeded": (
+            needed,
+            "StagePassed" if needed else "NoneNeeded",
+            hand_status.approval_needed(state) if needed else "",
         ),
         "MetricsAvailable": (
             failure is None,
@@ -664,6 +693,10 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
         stable=_parse_revision(status.get("stable")),
         rejected=_parse_revision(status.get("rejected")),
         publisher=_parse_revision(status.get("publisher")),
+        restoring=_parse_revision(status.get("restoring")),
+        former=tuple(_read_revision(ref) for ref in status.get("former", ())),
+        last_attempt=status.get("lastAttempt", 0),
+        hand=hand_status.parse_hand(status.get("hand") or {}),
         rules=status.get("rules"),
         stage=stage.get("name"),
         stage_clock=_parse_clock(stage["clock"]) if stage else None,
@@ -716,10 +749,6 @@ def last_evaluation(status: Mapping[str, Any]) -> datetime | None:
     return _instant(text) if text else None
 
 
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
 def _parse_clock(clock: Mapping[str, Any]) -> Clock:
     blind_since = clock.get("blindSince")
     return Clock(
@@ -730,6 +759,8 @@ def _parse_clock(clock: Mapping[str, Any]) -> Clock:
 
 
 def _parse_revision(ref: Mapping[str, Any] | None) -> RevisionRef | None:
-    if not ref:
-        return None
+    return _read_revision(ref) if ref else None
+
+
+def _read_revision(ref: Mapping[str, Any]) -> RevisionRef:
     return RevisionRef(ref["name"], ref["version"], ref["fingerprint"], ref["attempt"])

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from signalcanary import status as statuses
 from signalcanary.api import SignalCanarySpec
+from signalcanary.commands import Asked, read_annotations
 from signalcanary.metrics_source import Target, build_target
 from signalcanary.resources import Owner, WorkloadSettings
 from signalcanary.revisions import Revision, RevisionRef, build_revision, refer_to
@@ -51,6 +52,7 @@ class Subject:
     state: RolloutState
     target: RevisionRef
     target_revision: Revision
+    asked: Asked
 
     @property
     def owner(self) -> Owner:
@@ -89,6 +91,7 @@ def read(item: Live, settings: Settings) -> Subject:
         state=state,
         target=refer_to(revision, metadata["generation"]),
         target_revision=revision,
+        asked=read_annotations(metadata.get("annotations")),
     )
 
 

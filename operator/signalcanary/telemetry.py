@@ -52,6 +52,12 @@ class OperatorMetrics:
         self.transitions = counter(
             "signalcanary_transitions_total", "Transitions.", "phase", "reason"
         )
+        self.commands = counter(
+            "signalcanary_commands_total",
+            "What people asked for, by verb, and what came of it: Done, or why it was refused.",
+            "verb",
+            "outcome",
+        )
         self.source_failures = counter(
             "signalcanary_metrics_source_failures_total",
             "Looks for which the metrics source could not be read.",

@@ -7,7 +7,7 @@ What the models say is in `contract`, `artifacts` and `api`.
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -42,6 +42,20 @@ def parse_duration(text: str) -> timedelta:
     if total_ms > MAX_DURATION / timedelta(milliseconds=1):
         raise ValueError(f"{text!r} is too long: {DURATION_HELP}")
     return timedelta(milliseconds=round(total_ms))
+
+
+def format_instant(at: datetime) -> str:
+    """RFC 3339, UTC, whole milliseconds: what status can hold."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_instant(text: str) -> datetime:
+    """The inverse of `format_instant`.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    return datetime.fromisoformat(text)
 
 
 def format_duration(value: timedelta) -> str:

@@ -5,6 +5,7 @@ Every look passes the state through ``parse(render(…))``, which is a restart o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,14 @@ from hypothesis import settings
 
 from signalcanary.api import SignalCanarySpec
 from signalcanary.artifacts import Refusal, Verification
+from signalcanary.commands import read_annotations
 from signalcanary.contract import Component, Track
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen, SourceFailure
 from signalcanary.lifecycle import decide
 from signalcanary.revisions import RevisionRef, build_revision, refer_to
 from signalcanary.rollout import (
     NOTHING,
+    Answer,
     Decision,
     Observations,
     Phase,
@@ -142,6 +145,8 @@ class Sim:
         self.last: Decision | None = None
         self.seen: Observations | None = None
         self.full_sets: dict[str, frozenset[str]] = {}
+        self.annotations: dict[str, str] = {}
+        self.records: set[str] = set()
 
     @property
     def state(self) -> RolloutState:
@@ -164,12 +169,23 @@ class Sim:
         self.spec = SignalCanarySpec.model_validate(self.spec.to_wire() | changes)
         self.generation += 1
 
+    def ask(self, verb: str, about: str = "", why: str = "", **wire: str) -> Answer:
+        """What `kubectl signalcanary` writes, a look, and what the operator answers; of what the
+        command is about at present, unless it is said."""
+        subject = about or self.status["subject"]
+        value = {"about": subject, "by": "alice", "reason": why, "id": f"{verb}-{self.now}", **wire}
+        self.annotations[f"signalcanary.dev/{verb}"] = json.dumps(value)
+        self.look()
+        return self.state.hand.answers[0]
+
     def observe(self) -> Observations:
         revision = build_revision(self.spec, "img:1")
-        self.full_sets[refer_to(revision, 1).name] = frozenset(revision.symbols)
+        target = refer_to(revision, self.generation)
+        self.full_sets[target.name] = frozenset(revision.symbols)
+        self.records.add(target.name)
         return Observations(
             generation=self.generation,
-            target=refer_to(revision, self.generation),
+            target=target,
             metrics=self.world.metrics(self.spec, self.state.canary, self.now),
             tracks=dict(self.world.tracks),
             previous_look=last_evaluation(self.status),
@@ -177,6 +193,8 @@ class Sim:
             if self.state.stable
             else None,
             planned=plan(self.state),
+            asked=read_annotations(self.annotations),
+            recorded=frozenset(self.records),
         )
 
     def look(self) -> Decision:

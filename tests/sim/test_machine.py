@@ -28,6 +28,7 @@ import pytest
 
 from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.artifacts import Artifacts, Reason, Refusal, Verification
+from signalcanary.commands import Asked, Command, Verb
 from signalcanary.contract import Component, Track
 from signalcanary.evaluate import (
     Bound,
@@ -49,15 +50,19 @@ from signalcanary.rollout import (
     SYMBOLS_HELD,
     Clock,
     Decision,
+    Hand,
     Held,
     Observations,
     Phase,
     RolloutState,
     TrackSeen,
+    Word,
     plan,
 )
 from signalcanary.status import parse, render
 from signalcanary.tiers import Streak
+
+pytestmark = pytest.mark.timeout(1800)
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SECOND, ZERO = timedelta(seconds=1), timedelta(0)
@@ -72,7 +77,7 @@ SPEC = SignalCanarySpec.model_validate(
         "symbols": {"canary": ["BTCUSDT", "ETHUSDT"], "full": ["BTCUSDT", "ETHUSDT"]},
         "stages": [
             {"name": "shadow", "duration": "300s"},
-            {"name": "canary", "duration": "300s"},
+            {"name": "canary", "duration": "300s", "approval": "Required"},
         ],
         "signal": {
             "label": {"horizon": "100s"},
@@ -123,6 +128,7 @@ CANARY = RevisionRef("c" * 8, "canary", "c" * 16, 1)
 KEPT = RevisionRef("6" * 8, "kept", "6" * 16, 1)
 REJECTED = RevisionRef("d" * 8, "rejected", "d" * 16, 1)
 NEW = RevisionRef("e" * 8, "new", "e" * 16, 1)
+FORMER = RevisionRef("f" * 8, "former", "f" * 16, 1)
 
 # --------------------------------------------------------------------------- what may happen
 
@@ -149,11 +155,18 @@ OF_EDIT = (
     "other stages",
 )
 HEALTHY = ("ok", "ok", "fresh")
+UNKNOWN = ("unknown", "unknown", "fresh")
+BAD = ("breached", "breached", "fresh")
 
 
 @dataclass(frozen=True)
 class Input:
-    """What the world does at one look."""
+    """What the world does at one look.
+
+    Attributes:
+        ask: the verb that a person asks for; of pause and resume, that the annotation comes or
+            goes.
+    """
 
     metrics: Any = (HEALTHY, HEALTHY)
     step: timedelta = LOOK
@@ -161,6 +174,7 @@ class Input:
     edit: str = "none"
     is_refused: bool = False
     """What the artifacts are found to be, where the pods follow."""
+    ask: Verb | None = None
 
 
 def plain_inputs() -> Iterator[Input]:
@@ -187,7 +201,30 @@ def plain_inputs() -> Iterator[Input]:
         yield Input("failed", edit=edit, pods_follow=False)
 
 
+def hand_inputs() -> Iterator[Input]:
+    """What a person may ask for, in good times and in bad."""
+    for verb in Verb:
+        for metrics in ((HEALTHY, HEALTHY), (BAD, HEALTHY), (UNKNOWN, HEALTHY), "failed"):
+            yield Input(metrics, ask=verb)
+        yield Input(ask=verb, pods_follow=False)
+        yield Input(ask=verb, edit="new version")
+        yield Input(ask=verb, is_refused=True)
+
+
+def held_inputs() -> Iterator[Input]:
+    """What the world may do to what a person has a hand on."""
+    yield Input()
+    yield Input(step=GAP)
+    yield Input(pods_follow=False)
+    yield Input("failed")
+    for one in (BAD, UNKNOWN, ("ok", "unproven", "fresh"), ("unknown", "unknown", "silent")):
+        yield Input((one, one))
+    for edit in OF_EDIT[1:]:
+        yield Input(edit=edit)
+
+
 PLAIN = tuple(plain_inputs())
+BY_HAND, HELD = tuple(hand_inputs()), tuple(held_inputs())
 WHOLE = tuple(Input(*choice) for choice in product(OF_METRICS, (LOOK, GAP), (True, False), OF_EDIT))
 
 
@@ -220,10 +257,31 @@ def observations(look: Input, target: RevisionRef) -> Observations:
         (Track.STABLE, CANARY.name): TrackSeen(2, look.pods_follow),
         (Track.STABLE, STABLE.name): TrackSeen(2, True),
         (Track.STABLE, KEPT.name): TrackSeen(2, True, strays=0 if look.pods_follow else 2),
+        (Track.STABLE, FORMER.name): TrackSeen(2, look.pods_follow),
     }
     if not look.pods_follow:
         tracks[Track.CANARY, REJECTED.name] = TrackSeen(2, True)
-    return Observations(1, target, metrics_of(look.metrics), tracks, NOW - look.step)
+    on_record = frozenset(ref.name for ref in (STABLE, CANARY, REJECTED, NEW, FORMER))
+    return Observations(
+        1, target, metrics_of(look.metrics), tracks, NOW - look.step, recorded=on_record
+    )
+
+
+def asked(state: RolloutState, verb: Verb | None) -> Asked:
+    """The annotations: a pause stays until it is taken out, a command is about what there is."""
+    is_paused = state.hand.pause is not None or verb is Verb.PAUSE
+    pause = Command(Verb.PAUSE, "p") if is_paused and verb is not Verb.RESUME else None
+    if verb is None or verb is Verb.PAUSE:
+        return Asked(pause)
+    stable_or_canary = state.stable if verb is Verb.ROLLBACK else state.canary
+    ref = state.restoring or stable_or_canary or state.rejected or CANARY
+    detail = {
+        Verb.APPROVE: "canary",
+        Verb.SKIP: state.stage or "shadow",
+        Verb.ROLLBACK: state.former[0].name if state.former else FORMER.name,
+    }
+    command = Command(verb, "c", f"{ref.name}-{ref.attempt}", detail.get(verb, ""), "alice")
+    return Asked(pause, (command,))
 
 
 # --------------------------------------------------------------------------- states
@@ -242,8 +300,11 @@ class Node:
         timers = tuple(sorted((k, shape(c)) for k, c in s.timers.items()))
         streaks = tuple(sorted((k, s.evaluations, NOW - s.last) for k, s in s.streaks.items()))
         clocks = (timers, streaks, shape(s.stage_clock), shape(s.phase_clock))
-        who = (s.canary, s.stable, s.rejected, self.target, *s.held, *s.kept.items())
-        return (s.phase, s.reason, s.observed_generation, who, s.rules, s.stage, clocks)
+        who = (s.canary, s.stable, s.rejected, s.restoring, s.former, self.target)
+        who = (*who, *s.held, *s.kept.items())
+        hand = s.hand
+        held = (hand.pause, tuple(hand.approvals), hand.skip, hand.promote)
+        return held, (s.phase, s.reason, s.observed_generation, who, s.rules, s.stage, clocks)
 
 
 def shape(clock: Clock | None) -> Any:
@@ -315,6 +376,7 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             (state.rejected, REJECTED),
             (state.canary, CANARY),
             (state.stable, STABLE),
+            (state.restoring, FORMER),
         )
         if ref is not None
     } | {ref.name: KEPT for ref in state.kept.values() if ref is not None}
@@ -330,10 +392,24 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     clock, phase_clock = state.stage_clock, state.phase_clock
     if clock:
         is_observed = state.phase is Phase.PROGRESSING
-        clock = short(clock, durations[state.stage or ""] if is_observed else ZERO)
+        clock = short(clock, durations.get(state.stage or "", ZERO) if is_observed else ZERO)
     if phase_clock:
         phase_clock = short(phase_clock, LIMITS[state.phase])
-    history = (replace(state.history[0], message=f"rolling back {state.reason}"),)
+    word, hand = Word("alice", "", NOW), state.hand
+    hand = Hand(
+        word if hand.pause else None,
+        dict.fromkeys(hand.approvals, word),
+        word if hand.skip else None,
+        word if hand.promote else None,
+    )
+    # There is always one to go back to, and one is enough; it may be what was rolled back.
+    one = state.former[0].name if state.former else ""
+    is_rejected = state.rejected is not None and one == state.rejected.name
+    former = (REJECTED if is_rejected else FORMER,) if state.stable else ()
+    # Why a phase was entered matters only to the one that follows RollingBack.
+    reason = "Any" if state.phase in GUARDED else state.reason
+    told = f"rolling back {state.reason}"
+    history = (replace(state.history[0], reason=reason, message=told),)
     timers = {key: short(clock, LONGEST[key]) for key, clock in state.timers.items()}
     # Which of the two symbols it is does not matter: the one with more running comes first.
     first, second = SPEC.symbols.canary
@@ -361,6 +437,10 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             canary=role_of(state.canary),
             stable=role_of(state.stable),
             rejected=role_of(state.rejected),
+            restoring=role_of(state.restoring),
+            former=former,
+            last_attempt=0,
+            hand=hand,
             timers=timers,
             streaks=streaks,
             held=held,
@@ -369,6 +449,7 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             stage_clock=clock,
             phase_clock=phase_clock,
             phase_since=history[0].time,
+            reason=reason,
             message=history[0].message,
             history=history,
         ),
@@ -386,7 +467,10 @@ ROLLED_BACK_FOR = {
     "CanaryNotRunning",
     "DeadlineExceeded",
     "VerificationFailed",
+    "Aborted",
+    "RollbackRequested",
 }
+FORWARD = {"StageStarted", "StagesPassed", "Promoted", "PromoteRequested"}
 STARTED, PODS, BY_EDIT = "RolloutStarted", "CanaryRunning", {"AlreadyStable", "RulesChanged"}
 RUNNING = GUARDED - STARTING
 DIAGRAM = {
@@ -406,6 +490,14 @@ DIAGRAM = {
     *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*GUARDED, Phase.ROLLED_BACK)),
     *((p, Phase.WARMING, "RulesChanged") for p in RUNNING),
     *((p, p, "RulesChanged") for p in STARTING),
+    *((p, Phase.PROMOTING, "PromoteRequested") for p in (Phase.WARMING, Phase.PROGRESSING)),
+    *((Phase.ROLLED_BACK, start, "RetryRequested") for start in STARTING),
+    *((p, Phase.ROLLING_BACK, "Aborted") for p in (*GUARDED, Phase.ROLLING_BACK)),
+    *(
+        (p, Phase.ROLLING_BACK, "RollbackRequested")
+        for p in (*GUARDED, Phase.SUCCEEDED, Phase.ROLLED_BACK)
+    ),
+    *((Phase.ROLLING_BACK, Phase.SUCCEEDED, r) for r in ("Aborted", "RollbackRequested")),
 }
 if SCOPE != "All":
     DIAGRAM |= {(p, p, SYMBOLS_HELD) for p in RUNNING}
@@ -460,22 +552,28 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
     verdicts = {j.verdict for j in decision.judgements}
     reasons = [t.reason for t in transitions]
 
-    # Phases: only along the diagram, no transition twice, nothing at rest unless edited.
+    # Phases: only along the diagram, no transition twice, nothing at rest unless edited or asked.
     phase = before.phase
     for transition in transitions:
         assert (phase, transition.phase, transition.reason) in DIAGRAM
         phase = transition.phase
     assert phase is after.phase
-    assert len(set(reasons)) == len(reasons) or after.phase is Phase.ROLLED_BACK
+    assert len({(t.phase, t.reason) for t in transitions}) == len(transitions)
     is_edited = before.observed_generation != seen.generation
-    if before.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK) and not is_edited:
-        assert after == before
+    is_asked = bool(done_by_hand(decision) & {"retry", "rollback"})
+    if before.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK) and not (is_edited or is_asked):
+        assert replace(after, hand=before.hand) == before
 
-    # Promotion: with every condition Ok at this look, every stage before it observed in full.
+    # Promotion: with every condition Ok at this look, or on a person's word with nothing
+    # breached, critical or unseen; every stage before it observed in full.
     is_critical = any(j.tier is Tier.CRITICAL for j in decision.judgements)
     if {"StagesPassed", "Promoted"} & set(reasons):
-        assert verdicts == {Verdict.OK}
         assert not is_critical
+        said = before.hand.promote is not None or "promote" in done_by_hand(decision)
+        if "StagesPassed" in reasons or not said:
+            assert verdicts == {Verdict.OK}
+        assert verdicts <= {Verdict.OK, Verdict.UNPROVEN, Verdict.INCONCLUSIVE}
+        assert verdicts
     if "Promoted" in reasons:
         assert seen.track(Track.STABLE, before.canary).is_ready
         assert after.stable == before.canary
@@ -487,20 +585,27 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
     ):
         observed = expected(before.stage_clock, "hit", look.step)
         assert observed is not None
+        is_skipped = before.hand.skip is not None or "skip" in done_by_hand(decision)
         if "RulesChanged" not in reasons and STARTED not in reasons:
-            assert observed[0] >= SPEC.stages[names.index(before.stage)].duration
+            duration = SPEC.stages[names.index(before.stage)].duration
+            assert observed[0] >= duration or is_skipped
             passed_all = "StagesPassed" in reasons
             assert passed_all == (before.stage == names[-1])
             assert passed_all or after.stage == names[names.index(before.stage) + 1]
             assert Verdict.BREACHED not in verdicts
             assert not is_critical
+            if passed_all and not is_skipped:
+                is_approved = before.stage in before.hand.approvals
+                assert is_approved or "approve" in done_by_hand(decision), "nobody has approved"
     else:
         assert "StagesPassed" not in reasons or before.stage in names
 
-    # The metrics source being ill: no promotion, no rollback, no time counted.
+    # The metrics source being ill: no promotion, no rollback but by hand, no time counted.
     if seen.metrics.failure is not None:
         allowed = {STARTED, PODS, *BY_EDIT, "ArtifactsVerified", "VerificationFailed"}
-        allowed |= {"StageStarted"} if before.stage == "edited-away" else set()
+        allowed |= {"Aborted", "RetryRequested", "RollbackRequested"}
+        is_held = after.hand.pause is not None
+        allowed |= {"StageStarted"} if before.stage == "edited-away" and not is_held else set()
         allowed |= {before.reason} if before.phase is Phase.ROLLING_BACK else set()
         assert set(reasons) <= allowed
         assert all(clock.blind_since is not None for clock in after.timers.values())
@@ -516,22 +621,33 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         is_verifying = one.track is Track.CANARY and after.phase is Phase.VERIFYING
         assert (one.components == (Component.VERIFY,)) == is_verifying
 
-    # Revisions: what is stable changes only by a promotion, and is always planned.
-    if "Promoted" not in reasons:
-        assert after.stable == before.stable
-    assert after.rejected is None or after.rejected != after.stable
+    # Revisions: what is stable changes only by a promotion, or once a former one is ready that
+    # somebody wants back; and it is always planned.
+    if "Promoted" not in reasons and after.stable != before.stable:
+        assert before.restoring is not None or "rollback" in done_by_hand(decision)
+        assert after.stable is not None
+        assert after.stable.name in {ref.name for ref in (before.restoring, *before.former) if ref}
+        assert seen.track(Track.STABLE, after.stable).is_ready
+    assert (
+        after.rejected is None
+        or after.stable is None
+        or after.phase is Phase.ROLLING_BACK
+        or (after.rejected.name != after.stable.name)
+    )
     assert (after.canary is not None) == (after.phase in GUARDED)
     assert (after.phase_clock is not None) == (after.phase in RUNNING)
+    assert after.restoring is None or after.phase is Phase.ROLLING_BACK
     planned = plan(after)
     stable_of = {p.revision for p in planned if p.track is Track.STABLE}
     check_symbols(before, decision)
     if after.stable is not None:
         assert after.stable in stable_of
+        assert after.stable not in after.former
     if after.phase in GUARDED:
         assert after.canary != after.stable
         assert after.canary in {p.revision for p in planned if p.track is Track.CANARY}
     else:
-        served_by = {after.stable, *after.kept.values()} - {None}
+        served_by = {after.stable, after.restoring, *after.kept.values()} - {None}
         assert {p.revision for p in planned} == served_by
         assert not after.timers
     # `before` is as of NOW: had it gone on by itself, no clock may have less than nothing.
@@ -539,6 +655,35 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         assert ZERO <= clock.elapsed(NOW) <= NOW - clock.started_at
 
     check_clocks(before, look, seen, decision)
+    check_hand(before, look, seen, decision)
+
+
+def done_by_hand(decision: Decision) -> set[str]:
+    return {a.verb for a in decision.state.hand.answers if not a.refusal}
+
+
+def check_hand(before: RolloutState, look: Input, seen: Observations, decision: Decision) -> None:
+    """Everything asked for is answered once; what is refused does nothing; nothing moves on while
+    it is paused; what holds goes with its canary."""
+    after, reasons = decision.state, {t.reason for t in decision.transitions}
+    answers = after.hand.answers
+    assert len(answers) == (look.ask is not None and not is_paused_twice(before, look.ask))
+    if answers and answers[0].refusal:
+        without = replace(seen, asked=asked(before, None))
+        same = decide(spec_at(look), before, without, NOW).state
+        assert replace(after, hand=replace(after.hand, answers=())) == same
+    is_paused = seen.asked is not None and seen.asked.pause is not None
+    assert (after.hand.pause is not None) == is_paused
+    if is_paused:
+        assert not FORWARD & reasons
+    if after.phase not in GUARDED:
+        assert after.hand.without_canary() == after.hand
+    if look.ask is Verb.ABORT and before.phase in GUARDED and STARTED not in reasons:
+        assert after.phase not in GUARDED, "a person could not take it back"
+
+
+def is_paused_twice(state: RolloutState, verb: Verb) -> bool:
+    return verb is Verb.PAUSE and state.hand.pause is not None
 
 
 def check_symbols(before: RolloutState, decision: Decision) -> None:
@@ -583,6 +728,7 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     after, reasons = decision.state, [t.reason for t in decision.transitions]
     if before.phase not in GUARDED or {STARTED, "AlreadyStable"} & set(reasons):
         return
+    is_paused = after.hand.pause is not None
     if before.phase in STARTING and PODS not in reasons:
         assert not decision.judgements, "judged by what cannot be its own"
     held = set() if "RulesChanged" in reasons else set(before.held)
@@ -614,7 +760,7 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     elif after.phase in GUARDED:
         assert set(after.held) == to_hold
     began = [t.reason for t in decision.transitions if t.phase is Phase.ROLLING_BACK]
-    if began in (["DeadlineExceeded"], ["VerificationFailed"]):
+    if set(began) & {"DeadlineExceeded", "VerificationFailed", "Aborted", "RollbackRequested"}:
         assert not due or SYMBOLS_HELD in reasons
     elif began == ["ConditionBreached"]:
         assert any(key != SILENCE for key, _ in due)
@@ -625,7 +771,8 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     if is_same and after.stage_clock and after.phase is Phase.PROGRESSING:
         assert before.stage_clock is not None
         judged = all(j.verdict.is_judged for j in decision.judgements)
-        time = expected(before.stage_clock, "hit" if judged else "blind", look.step)
+        runs = judged and not is_paused
+        time = expected(before.stage_clock, "hit" if runs else "blind", look.step)
         clock = after.stage_clock
         assert (clock.elapsed(NOW), clock.blind_since is None) == time
 
@@ -638,12 +785,21 @@ def check_deadline(
     # A symbol that is held back is no phase of its own.
     after, told = decision.state, [t.reason for t in decision.transitions]
     reasons = [reason for reason in told if reason != SYMBOLS_HELD]
-    is_read = seen.metrics.failure is None
+    is_read = seen.metrics.failure is None and after.hand.pause is None
     if after.phase_clock and reasons:
         assert shape(after.phase_clock) == (ZERO, is_read), "it begins anew with each phase"
     if before.phase in STARTING:
         assert "DeadlineExceeded" not in reasons
         return
+    if before.phase is Phase.PROGRESSING and before.stage == "canary" and before.stage_clock:
+        # Only an approval is missing: that is no fault of the canary.
+        time = expected(before.stage_clock, "hit", look.step)
+        all_ok = bool(decision.judgements) and all(
+            j.verdict is Verdict.OK and j.tier is not Tier.CRITICAL for j in decision.judgements
+        )
+        may_end = after.hand.skip or "canary" in after.hand.approvals
+        is_over = time is not None and time[0] >= SPEC.stages[1].duration
+        is_read &= not (is_over and all_ok and not may_end)
     observed = expected(before.phase_clock, "hit" if is_read else "blind", look.step)
     assert observed is not None
     is_late = is_read and observed[0] >= LIMITS[before.phase]
@@ -667,8 +823,18 @@ class Explored:
     ways: set[tuple[Phase, Phase, str]] = field(default_factory=set)
 
 
-def inputs_at(number: int) -> Iterator[Input]:
+def inputs_at(node: Node, number: int) -> Iterator[Input]:
+    """What is tried at a state: hands where no breach and no silence is timed, as guards come
+    before them however many are; and the whole product only where no hand is on it."""
+    state = node.state
+    if state.hand != Hand() or state.restoring:
+        yield from HELD
+        if not state.timers:
+            yield from (Input(ask=verb) for verb in Verb)
+        return
     yield from PLAIN
+    if not state.timers and SCOPE == "All":
+        yield from BY_HAND
     if len(WHOLE) <= SAMPLE:
         yield from WHOLE
     else:
@@ -679,11 +845,15 @@ def look_at(node: Node, look: Input) -> tuple[RolloutState, Observations, Decisi
     """One look: the state that it begins with, what is seen, what becomes of it."""
     begins = edited(node, look.edit)
     state = after_a_while(begins.state, look.step)
-    seen = observations(look, begins.target)
+    seen = replace(observations(look, begins.target), asked=asked(state, look.ask))
     if SCOPE != "All":
         seen = replace(seen, planned=plan(state))
-    spec = WITH_ARTIFACTS if look.edit == "new models" else SPEC
-    return state, seen, decide(spec, state, seen, NOW)
+    return state, seen, decide(spec_at(look), state, seen, NOW)
+
+
+def spec_at(look: Input) -> SignalCanarySpec:
+    is_new = look.edit == "new models" or (look.ask is Verb.RETRY and look.is_refused)
+    return WITH_ARTIFACTS if is_new else SPEC
 
 
 @pytest.fixture(scope="module")
@@ -694,7 +864,7 @@ def explored() -> Explored:
     found.nodes[first.key] = first
     while queue:
         node = queue.popleft()
-        for look in inputs_at(len(found.nodes)):
+        for look in inputs_at(node, len(found.nodes)):
             before, seen, decision = look_at(node, look)
             check(before, look, seen, decision)
             found.edges += 1
@@ -781,13 +951,20 @@ WHEN = {
     "the canary has started",
     "CanaryRunning": "every pod of the canary is ready",
     "StageStarted": "first stage: every condition can be judged on every canary symbol; next "
-    "stage: the one before was observed in full and nothing is breached",
-    "StagesPassed": "the last stage was observed in full and every condition is Ok",
-    "Promoted": "the pods on the full symbol set are ready and every condition is Ok",
+    "stage: the one before was observed in full, or skipped by a person, and nothing is breached; "
+    "and it was approved, where `approval: Required`",
+    "StagesPassed": "the last stage was observed in full, or skipped by a person, and every "
+    "condition is Ok; and it was approved, where `approval: Required`",
+    "Promoted": "the pods on the full symbol set are ready and every condition is Ok; of a "
+    "promotion that a person asked for, none Breached, NoData or Error",
     "ConditionBreached": "a condition was breached for its `for`",
     "CanarySilent": "a canary symbol sent no fresh data for `noDataAfter`, while the metrics "
     "source answered and the stable track, if there is one, heard it (`onNoData: Rollback`)",
     "CanaryNotRunning": "the canary's pods were not ready for `noDataAfter`",
+    "PromoteRequested": "a person asked to promote now, and nothing was breached or unseen",
+    "Aborted": "a person took the canary back, or gave a rollback up that had not begun to serve",
+    "RollbackRequested": "a person asked for a revision that was stable before",
+    "RetryRequested": "a person asked to try the revision again that was rolled back",
     "DeadlineExceeded": "while the metrics source could be read, the phase took `deadline` longer "
     "than it must: Warming than `train` + `horizon` + `test`, a stage than its duration, Promoting "
     "than no time (`onDeadline: Rollback`)",

@@ -27,7 +27,14 @@ from signalcanary.api.names import (
     VERSION,
 )
 from signalcanary.api.spec import SignalCanarySpec, Workloads
-from signalcanary.api.stages import Evaluation, OnDeadline, OnNoData, Stage, Symbols
+from signalcanary.api.stages import (
+    Approval,
+    Evaluation,
+    OnDeadline,
+    OnNoData,
+    Stage,
+    Symbols,
+)
 from signalcanary.api.storage import Bucket, ReclaimPolicy, Storage
 
 __all__ = [
@@ -43,6 +50,7 @@ __all__ = [
     "NAME_HELP",
     "PLURAL",
     "VERSION",
+    "Approval",
     "Bucket",
     "Condition",
     "Evaluation",

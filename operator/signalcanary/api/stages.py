@@ -77,6 +77,13 @@ _SHADOW_IS_SILENT: Final = (
 )
 
 
+class Approval(StrEnum):
+    """Whether a person has to say that a stage may end."""
+
+    NOT_REQUIRED = "NotRequired"
+    REQUIRED = "Required"
+
+
 class Stage(Model):
     """One step of the rollout."""
 
@@ -101,6 +108,12 @@ class Stage(Model):
         description="Whether the canary's signals of its symbols go out to consumers, on the "
         "canary track, while this stage lasts; the last stage's word holds during the promotion "
         "too. They are recorded in any case, and nothing is decided by it.",
+    )
+    approval: Approval = Field(
+        default=Approval.NOT_REQUIRED,
+        description="Required: the stage ends only when its time is over, its conditions allow "
+        "it and a person has approved (docs/operating.md); that may be done before its time is "
+        "over. While only the approval is missing, the deadline stands still.",
     )
 
     @model_validator(mode="after")

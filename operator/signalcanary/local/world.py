@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
 from signalcanary.artifacts import Verification
+from signalcanary.commands import read_annotations
 from signalcanary.contract import Component, Track, WorkloadConfig
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.lifecycle import build_gate, decide
@@ -250,6 +251,8 @@ class LocalRollout:
             if state.stable
             else None,
             planned=plan(state),
+            asked=read_annotations(self.metadata.get("annotations")),
+            recorded=frozenset(self._revisions),
         )
         now = self.host.clock()
         decision = decide(spec, state, seen, now)

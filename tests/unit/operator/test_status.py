@@ -291,14 +291,15 @@ WORDS_OF: dict[str, tuple[RolloutState, MetricsSeen, Any, str, str]] = {
         {},
         "entered RolledBack",
         "nothing: this spec is not tried again; change it to try again, spec.version is enough, "
-        "or set it back to v1",
+        "or ask for a retry, or set it back to v1",
     ),
     "rolled back, no stable": (
         state_in(Phase.ROLLED_BACK, stable=None),
         MetricsSeen(),
         {},
         "entered RolledBack",
-        "nothing: this spec is not tried again; change it to try again, spec.version is enough",
+        "nothing: this spec is not tried again; change it to try again, spec.version is enough, "
+        "or ask for a retry",
     ),
 }
 

@@ -1,0 +1,148 @@
+"""The verbs by which people take a rollout in hand: write the annotation, wait for the answer.
+
+What may be done when is the operator's to say; nothing of it is repeated here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from signalcanary.commands import Value, Verb, annotation
+from signalcanary.console.access import Access, AccessError, open_access
+
+OK: Final = 0
+FAILED: Final = 1
+_MERGE: Final = "application/merge-patch+json"
+_PAUSE_SECONDS: Final = 0.3
+_REVIEW: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+FIELD_MANAGER: Final = "kubectl-signalcanary"
+
+Item = Mapping[str, Any]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what a verb asks; gives the exit code."""
+
+    async def ask() -> int:
+        async with open_access(args) as access:
+            return await _ask(access, args)
+
+    try:
+        return asyncio.run(ask())
+    except AccessError as error:
+        print(f"signalcanary {args.verb}: {error}", file=sys.stderr)
+        return FAILED
+
+
+async def _ask(access: Access, args: argparse.Namespace) -> int:
+    verb, name = Verb(args.verb), args.name
+    item = await access.get(name)
+    value = Value(
+        about=find_subject(verb, item, stage=args.stage, to=args.to),
+        id=uuid.uuid4().hex[:12],
+        by=await _who(access),
+        reason=args.reason or "",
+    )
+    patch = {"metadata": {"annotations": build_annotations(verb, value)}}
+    path = f"{access.path(name)}?fieldManager={FIELD_MANAGER}"
+    item = await access.request("PATCH", path, f"SignalCanary {name}", patch, _MERGE)
+    until = time.monotonic() + args.timeout
+    while (answer := find_answer(verb, value.id, item)) is None:
+        if time.monotonic() > until:
+            print(
+                f"signalcanary {verb}: it is written, but the operator has not answered within "
+                f"{args.timeout:g} s: does it run?",
+                file=sys.stderr,
+            )
+            return FAILED
+        await asyncio.sleep(_PAUSE_SECONDS)
+        item = await access.get(name)
+    if answer["outcome"] == "Done":
+        print(f"{name}: {answer['message']}")
+        return OK
+    print(f"signalcanary {verb}: {answer['message']} ({answer['refusal']})", file=sys.stderr)
+    return FAILED
+
+
+async def _who(access: Access) -> str:
+    """Who asks, by the API server's word; empty if it does not say (before Kubernetes 1.28)."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        answer = await access.request("POST", _REVIEW, "SelfSubjectReview", review)
+        return str(answer["status"]["userInfo"]["username"])
+    except (AccessError, LookupError, TypeError):
+        return ""
+
+
+# --------------------------------------------------------------------------- pure
+
+
+def build_annotations(verb: Verb, value: Value) -> dict[str, str | None]:
+    """What is to be written for a verb; None is taken out."""
+    text = json.dumps({k: v for k, v in value.to_wire().items() if v}, ensure_ascii=False)
+    others = {Verb.PAUSE: Verb.RESUME, Verb.RESUME: Verb.PAUSE}
+    taken_out = {annotation(others[verb]): None} if verb in others else {}
+    return {annotation(verb): text, **taken_out}
+
+
+def find_subject(verb: Verb, item: Item, stage: str | None, to: str | None) -> str:
+    """What the command is about, as the object stands.
+
+    Args:
+        stage: to approve, if it is another one than the present one.
+        to: version or revision to go back to.
+
+    Raises:
+        AccessError: the object has nothing that this could be about.
+    """
+    status = item.get("status") or {}
+    if verb in (Verb.PAUSE, Verb.RESUME):
+        return ""
+    subject = str(status.get("subject", ""))
+    if not subject:
+        raise AccessError("the operator has not looked at it yet: does it run?")
+    attempt, _, present = subject.partition("/")
+    if verb is Verb.ROLLBACK:
+        stable = status.get("stable")
+        if not stable:
+            raise AccessError("no revision is stable; abort takes a canary back")
+        return f"{stable['name']}-{stable['attempt']}/{_find_former(status, str(to))}"
+    if verb is Verb.APPROVE:
+        if not (stage or present):
+            raise AccessError(f"it is in no stage ({status.get('phase')}): give one by --stage")
+        return f"{attempt}/{stage or present}"
+    return subject
+
+
+def _find_former(status: Item, to: str) -> str:
+    """The revision of a version or of a revision's name.
+
+    Of several of one version the newest; the operator refuses what was never stable, and says
+    what was.
+    """
+    former = status.get("former", ())
+    named = (ref["name"] for ref in former if to in (ref["name"], ref["version"]))
+    found = next(named, None)
+    if found is None:
+        known = ", ".join(f"{ref['version']} ({ref['name']})" for ref in former) or "none"
+        raise AccessError(f"{to} was not stable before; those that were: {known}")
+    return str(found)
+
+
+def find_answer(verb: Verb, id_: str, item: Item) -> Item | None:
+    """The operator's answer to a command; None if there is none yet."""
+    hand = (item.get("status") or {}).get("hand", {})
+    for answer in hand.get("answers", ()):
+        if (answer["verb"], answer["id"]) == (verb.value, id_):
+            found: Item = answer
+            return found
+    if verb is Verb.PAUSE and hand.get("pause"):
+        return {"outcome": "Done", "message": f"it is paused already, by {hand['pause']['by']}"}
+    return None
