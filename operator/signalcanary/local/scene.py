@@ -21,6 +21,7 @@ from signalcanary.local.world import LocalProcess, Look
 from signalcanary.rollout import (
     GUARDED,
     Phase,
+    plan,
 )
 
 PROGRESS_EVERY_SECONDS = 5.0
@@ -154,7 +155,8 @@ def describe_held(look: Look, judgement: Judgement) -> str:
 def version_of(look: Look, revision: str) -> str:
     """The user's name of a revision."""
     state = look.state
-    known = {ref.name: ref.version for ref in (state.rejected, state.canary, state.stable) if ref}
+    refs = (state.rejected, state.canary, state.stable, *state.kept.values())
+    known = {ref.name: ref.version for ref in refs if ref}
     return known.get(revision, revision)
 
 
@@ -192,7 +194,7 @@ def track_lines(look: Look) -> tuple[TrackLine, ...]:
         TrackLine(
             track,
             version_of(look, revision),
-            look.spec.symbols.canary if track is Track.CANARY else look.spec.symbols.full,
+            _symbols_of(look, track, revision),
             tuple(
                 sorted(
                     (p for p in look.processes if (p.slot.track, p.slot.revision) == key),
@@ -203,6 +205,13 @@ def track_lines(look: Look) -> tuple[TrackLine, ...]:
         for key in keys
         for track, revision in [key]
     )
+
+
+def _symbols_of(look: Look, track: Track, revision: str) -> tuple[str, ...]:
+    """What a track runs, or ran until it was no longer wanted."""
+    symbols = look.spec.symbols.canary if track is Track.CANARY else look.spec.symbols.full
+    wanted = (p for p in plan(look.state) if (p.track, p.revision.name) == (track, revision))
+    return next((planned.choose(symbols) for planned in wanted), symbols)
 
 
 def describe_progress(look: Look) -> str:
