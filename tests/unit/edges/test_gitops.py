@@ -96,6 +96,8 @@ def items() -> dict[str, dict[str, Any]]:
 def run_lua(text: str, item: Item) -> Any:
     """Run a script as Argo CD does: the object is `obj`, and string, io and os are not there."""
     lua = lupa.lua51.LuaRuntime(unpack_returned_tuples=True, register_eval=False)
+    # What is left of os, for `require`, tells the time.
+    lua.execute("package.loaded.os = {date = os.date, time = os.time}")
     for library in ("string", "io", "os", "math", "debug", "python"):
         del lua.globals()[library]
     lua.globals()["obj"] = to_lua(lua, item)
@@ -159,6 +161,91 @@ def test_argo_shows_that_a_person_is_waited_for(items: Mapping[str, Item]) -> No
         assert health(suspended)[0] == "Progressing"
 
 
+# --------------------------------------------------------------------------- actions of Argo CD
+
+ACTIONS = ("pause", "resume", "approve", "skip", "promote", "abort", "retry")
+
+
+def enabled(item: Item) -> set[str]:
+    found = run_lua((ARGO / "actions/discovery.lua").read_text(), item)
+    assert sorted(found) == sorted(ACTIONS)
+    return {name for name, action in found.items() if not action["disabled"]}
+
+
+def act(world: World, name: str) -> None:
+    """What Argo CD does: the script changes the object, and the change is written."""
+    assert name in enabled(world.item()), name
+    changed = run_lua((ARGO / f"actions/{name}.lua").read_text(), world.item())
+    annotations = changed["metadata"].get("annotations") or {}
+    world.cluster.put(Kind.SIGNAL_CANARY, "demo", metadata={"annotations": annotations})
+
+
+def answers(world: World) -> list[tuple[str, str]]:
+    """Newest first."""
+    return [(a["verb"], a["outcome"]) for a in world.status()["hand"]["answers"]]
+
+
+def test_argo_offers_what_can_be_done(items: Mapping[str, Item]) -> None:
+    assert {phase: enabled(item) for phase, item in items.items()} == {
+        "Pending": {"pause", "abort"},
+        "Warming": {"pause", "promote", "abort"},
+        "Progressing": {"pause", "skip", "promote", "abort"},
+        "Promoting": {"pause", "promote", "abort"},
+        "Succeeded": set(),
+        "RollingBack": set(),
+        "RolledBack": {"retry"},
+    }
+    nobody_has_looked = {"metadata": {"name": "demo"}}
+    assert enabled(nobody_has_looked) == set()
+
+
+async def test_the_operator_does_what_is_asked_for_in_argo(world: World) -> None:
+    stages = [
+        {"name": "shadow", "duration": "1h", "approval": "Required"},
+        {"name": "canary", "duration": "1h", "approval": "Required"},
+    ]
+    world.create(stages=stages)
+    await world.settle()
+    await world.rounds(3, STEP)
+    assert world.phase() == "Progressing"
+
+    act(world, "pause")
+    await world.rounds(2, STEP)
+    assert answers(world)[0] == ("pause", "Done")
+    assert health(world.item())[0] == "Suspended"
+    assert {"skip", "promote"} & enabled(world.item()) == set()
+    act(world, "resume")
+    await world.rounds(2, STEP)
+    assert answers(world)[0] == ("resume", "Done")
+    assert health(world.item())[0] == "Progressing"
+
+    act(world, "skip")
+    await world.rounds(2, STEP)
+    assert answers(world)[0] == ("skip", "Done")
+    assert world.status()["stage"]["name"] == "canary"
+    await world.rounds(370, STEP)
+    assert health(world.item())[0] == "Suspended"  # it waits for the approval
+    act(world, "approve")
+    await world.rounds(3, STEP)
+    assert answers(world)[0] == ("approve", "Done")
+    assert world.phase() == "Promoting"
+    act(world, "abort")
+    await world.rounds(3, STEP)
+    assert answers(world)[0] == ("abort", "Done")
+    assert health(world.item())[0] == "Degraded"
+    act(world, "retry")
+    await world.rounds(3, STEP)
+    assert answers(world)[0] == ("retry", "Done")
+    world.cluster.start_pods()
+    await world.rounds(3, STEP)
+    act(world, "promote")
+    await world.rounds(2, STEP)
+    world.cluster.start_pods()
+    await world.rounds(3, STEP)
+    assert answers(world)[0] == ("promote", "Done")
+    assert health(world.item())[0] == "Healthy"
+
+
 # --------------------------------------------------------------------------- kstatus
 
 
@@ -200,23 +287,25 @@ def test_the_three_conditions_never_contradict_each_other(items: Mapping[str, It
 def test_the_settings_of_argo_hold_the_scripts() -> None:
     """argocd-cm.yaml is a patch of Argo CD's ConfigMap; `make gitops` writes it."""
     kind = "signalcanary.dev_SignalCanary"
-    data = {f"resource.customizations.health.{kind}": (ARGO / "health.lua").read_text()}
-    text = yaml.dump(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "argocd-cm", "namespace": "argocd"},
-            "data": data,
-        },
-        Dumper=_Literal,
-        sort_keys=False,
-        width=200,
-    )
+    definitions = [
+        {"name": name, "action.lua": (ARGO / f"actions/{name}.lua").read_text()} for name in ACTIONS
+    ]
+    actions = {"discovery.lua": (ARGO / "actions/discovery.lua").read_text()}
+    data = {
+        f"resource.customizations.health.{kind}": (ARGO / "health.lua").read_text(),
+        f"resource.customizations.actions.{kind}": dump(actions | {"definitions": definitions}),
+    }
+    metadata = {"name": "argocd-cm", "namespace": "argocd"}
+    text = dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     text = "# Written by `make gitops` from the scripts beside it.\n" + text
     file = ARGO / "argocd-cm.yaml"
     if os.environ.get("SIGNALCANARY_WRITE_DOCS"):
         file.write_text(text)
     assert file.read_text() == text, "run make gitops"
+
+
+def dump(document: Item) -> str:
+    return str(yaml.dump(document, Dumper=_Literal, sort_keys=False, width=200))
 
 
 class _Literal(yaml.SafeDumper):
