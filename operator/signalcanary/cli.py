@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-_EXIT_CODES: Final = """\
+EXIT_CODES: Final = """\
 exit codes:
   0    it went as it should; status, explain, watch: healthy, or progressing
   1    it did not: the cluster cannot be asked, or does not have the object; lint: a
@@ -49,7 +50,9 @@ _EXTRA: Final = {
     "backtest": "backtest",
     "status": "console",
     "watch": "console",
+    "report": "console",
     "explain": "console",
+    "completion": "console",
     "history": "console",
     "notify-test": "operator",
     **dict.fromkeys(HAND_VERBS, "console"),
@@ -67,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="signalcanary",
         description="Rolls a trading-signal configuration out beside the stable one, judges it "
         "on live evidence, and promotes it or takes it back.",
-        epilog=_EXIT_CODES,
+        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -78,9 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            epilog=_EXIT_CODES,
+            epilog=EXIT_CODES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    from signalcanary.console.options import add_output_option
 
     demo = add("demo", "watch a good signal be promoted and a bad one rolled back (2 min)")
     _add_local_options(demo)
@@ -111,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     lint = add("lint", "check manifests and say what to write instead")
     lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest; - is stdin")
+    add_output_option(lint)
 
     signals = add("signals", "print the signals that are published at an address")
     signals.add_argument(
@@ -161,6 +167,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in HAND_VERBS.items():
         add_hand_options(add(name, text), name)
 
+    completion = add("completion", "print what makes a shell complete the command line")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
     return parser
@@ -185,6 +194,32 @@ def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> No
     )
     _add_plain_option(watch)
     add_cluster_options(watch)
+
+    report = add("report", "the report of a rollout: what was tried, how it ended, and why")
+    report.add_argument("name", metavar="NAME")
+    report.add_argument(
+        "-o",
+        "--output",
+        choices=("md", "json", "html"),
+        default="md",
+        help="Markdown (default), JSON (docs/report.schema.json), or one HTML file with drawings",
+    )
+    report.add_argument(
+        "--kept",
+        metavar="REVISION-ATTEMPT",
+        help="of an earlier rollout, as the operator has kept it (default: the last one)",
+    )
+    report.add_argument("--file", type=Path, metavar="FILE", help="write it there")
+    report.add_argument(
+        "--prometheus", metavar="URL", help="html: draw the metrics over time, read from there"
+    )
+    report.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="html: read them from an export or a table (docs/backtest.md)",
+    )
+    add_cluster_options(report)
 
     for name, text in (
         ("explain", "why a SignalCanary stands where it does, and why it was decided so"),
@@ -296,7 +331,7 @@ def _add_backtest_options(parser: argparse.ArgumentParser) -> None:
         help="exit with 1 if the rate may be greater: by its upper 95 %% limit",
     )
     out = parser.add_argument_group("output")
-    out.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    out.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text")
     out.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture: .svg, .png or .pdf")
     out.add_argument("--fail-on-rollback", action="store_true", help="exit with 1 on a rollback")
 
@@ -394,28 +429,39 @@ def _run_locally(data: Path | None, main: Callable[[Path], Awaitable[int]]) -> i
 
 def _lint(args: argparse.Namespace) -> int:
     from signalcanary.lint import check, explain
+    from signalcanary.output import show
 
-    worst = OK
+    documents, lines = [], []
     for file in args.files:
         name = str(file)
         try:
             text = sys.stdin.read() if name == "-" else file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            print(f"{name}: {getattr(error, 'strerror', None) or error}")
-            worst = FAILED
+            message = str(getattr(error, "strerror", None) or error)
+            lines.append(f"{name}: {message}")
+            problem = {"line": 0, "where": "", "message": message}
+            documents.append({"file": name, "problems": [problem], "found": []})
             continue
         report = check(text)
-        for problem in report.problems:
-            print(problem.describe(name))
-        if report.problems:
-            worst = FAILED
-        else:
+        lines += [problem.describe(name) for problem in report.problems]
+        if not report.problems:
             names = ", ".join(one.name for one in report.found)
-            print(f"{name}: {names}: ok" if names else f"{name}: no SignalCanary in it")
-        for one in report.found:
-            for line in explain(one.spec) if one.spec else ():
-                print(f"  {one.name}: {line}")
-    return worst
+            lines.append(f"{name}: {names}: ok" if names else f"{name}: no SignalCanary in it")
+        told = {one.name: explain(one.spec) if one.spec else [] for one in report.found}
+        lines += [f"  {one}: {line}" for one, said in told.items() for line in said]
+        documents.append(
+            {
+                "file": name,
+                "problems": [asdict(problem) for problem in report.problems],
+                "found": [
+                    {"namespace": one.namespace, "name": one.name, "notes": told[one.name]}
+                    for one in report.found
+                ],
+            }
+        )
+    is_ok = not any(document["problems"] for document in documents)
+    show({"ok": is_ok, "files": documents}, "".join(f"{line}\n" for line in lines), args.output)
+    return OK if is_ok else FAILED
 
 
 def _signals(args: argparse.Namespace) -> int:
@@ -452,6 +498,12 @@ def _console(args: argparse.Namespace) -> int:
     return run(VERBS[args.verb], args)
 
 
+def _report(args: argparse.Namespace) -> int:
+    from signalcanary.console.report_command import run_report
+
+    return run_report(args)
+
+
 def _watch(args: argparse.Namespace) -> int:
     from signalcanary.console.watch import run_watch
 
@@ -471,6 +523,13 @@ def _crd(args: argparse.Namespace) -> int:
     return OK
 
 
+def _completion(args: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(build_parser(), shell=args.shell))
+    return OK
+
+
 def _operator(arguments: Sequence[str]) -> int:
     from signalcanary.operator import main as operator_main
 
@@ -483,9 +542,11 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "lint": _lint,
     "backtest": _backtest,
     "crd": _crd,
+    "completion": _completion,
     "signals": _signals,
     "status": _console,
     "watch": _watch,
+    "report": _report,
     "explain": _console,
     "history": _console,
     **dict.fromkeys(HAND_VERBS, _hand),

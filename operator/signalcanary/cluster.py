@@ -86,6 +86,15 @@ class Cluster:
         except (KeyError, TypeError, AttributeError) as error:
             raise ClusterError(f"{kind.value}: the answer is no list") from error
 
+    async def list_labelled(self, kind: Kind, namespace: str, label: str, value: str) -> list[Live]:
+        """The objects of a kind with a label, watched or not."""
+        query = urlencode({"labelSelector": f"{label}={value}"})
+        listed = await self._call("GET", f"{_path(kind, namespace)}?{query}", kind.value, None)
+        try:
+            return list(listed["items"])
+        except (KeyError, TypeError) as error:
+            raise ClusterError(f"{kind.value}: the answer is no list") from error
+
     async def fetch_status_schema(self) -> Any:
         """The schema of status in the CRD that is served, as OpenAPI."""
         answer = await self._call("GET", f"/openapi/v3/apis/{API_VERSION}", "OpenAPI", None)

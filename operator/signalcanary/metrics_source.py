@@ -38,7 +38,7 @@ from signalcanary.contract import (
     format_duration,
 )
 from signalcanary.evaluate import NO_EVIDENCE, Bound, Measurement, MetricsSeen, SourceFailure
-from signalcanary.promql import fill
+from signalcanary.promql import escape, fill
 
 
 class MetricsSourceError(Exception):
@@ -302,11 +302,6 @@ def _instant(unix_seconds: float | None) -> datetime | None:
     if unix_seconds is None or not 0 < unix_seconds < 32_503_680_000:  # year 3000; NaN fails too
         return None
     return datetime.fromtimestamp(unix_seconds, UTC)
-
-
-def escape(label_value: str) -> str:
-    """A string as the inside of a PromQL double-quoted string."""
-    return label_value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 _MOST_NAMES_IN_A_QUERY = 50

@@ -81,3 +81,8 @@ def _escape(value: str, token: re.Match[str]) -> str:
         value = _SPECIAL.sub(r"\\\g<0>", value)
     quote = token["string"][0]
     return value.replace("\\", "\\\\").replace(quote, f"\\{quote}").replace("\n", "\\n")
+
+
+def escape(label_value: str) -> str:
+    """A string as the inside of a PromQL double-quoted string."""
+    return label_value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

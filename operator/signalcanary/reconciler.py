@@ -23,6 +23,7 @@ from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
 from signalcanary.lifecycle import decide
 from signalcanary.observe import observe_tracks, observe_workloads
+from signalcanary.reports import Reports
 from signalcanary.resources import (
     APPLIED_HASH,
     LABEL_COMPONENT,
@@ -111,6 +112,7 @@ class Reconciler:
         self._warned: dict[str, dict[tuple[int, str, str], datetime]] = {}
         self._refusals: dict[str, str] = {}
         self._gate_notes = GateNotes(cluster, store, metrics)
+        self._reports = Reports(cluster, metrics)
 
     async def persist(
         self,
@@ -193,6 +195,7 @@ class Reconciler:
             if self._listener is not None:
                 self._listener.note(outcome.item["metadata"], outcome.state)
         await self._post_events(outcome.item, outcome.state, outcome.now)
+        await self._reports.keep(outcome.item, outcome.subject.owner, outcome.now)
         self._refusals.pop(uid, None)
         if problems:
             # Seen at the next look, as what keeps the pods from running.
@@ -397,6 +400,7 @@ class Reconciler:
         for memory in (self._posted, self._warned, self._refusals):
             memory.pop(uid, None)
         self._gate_notes.forget(uid)
+        self._reports.forget(uid)
         self._metrics.rollouts.forget(uid)
         if self._listener is not None:
             self._listener.forget(uid)

@@ -290,7 +290,8 @@ def render_decision(decision: Decision, seen: MetricsSeen, now: datetime) -> dic
     The state has forgotten it by the next look, and the person who is woken comes later.
     """
     made = next((t for t in reversed(decision.transitions) if t.phase in _DECISIONS), None)
-    if made is None:
+    # A spec that is set back to the stable configuration is nobody's judgement.
+    if made is None or made.reason == "AlreadyStable":
         return None
     by_urgency = sorted(decision.judgements, key=lambda j: j.verdict is Verdict.OK)
     about = decision.state.rejected or decision.state.canary or decision.state.stable

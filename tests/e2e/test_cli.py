@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from signalcanary import __version__
 
@@ -144,3 +145,53 @@ def test_run_refuses_a_speed_that_is_none() -> None:
     done = signalcanary("run", str(GOOD), "--speed", "nan")
     assert done.returncode == 2
     assert "must be greater than 0" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_lint_tells_programs_what_it_tells_people(tmp_path: Path, output: str) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(GOOD.read_text().replace("version: v2.0-prod", "version: 2.0"))
+    done = signalcanary("lint", str(bad), str(GOOD), str(tmp_path / "none.yaml"), "-o", output)
+    assert done.returncode == 1
+    told = yaml.safe_load(done.stdout)  # JSON is YAML
+    assert told["ok"] is False
+    wrong, good, absent = told["files"]
+    assert wrong["problems"][0]["where"] == "spec.version"
+    assert (good["problems"], good["found"][0]["name"]) == ([], "ofi-cvd-fusion")
+    assert absent["problems"][0]["message"] == "No such file or directory"
+
+
+COMPLETE = """
+source "$1"
+COMP_WORDS=(signalcanary $2) COMP_CWORD=$(($# - 1))
+COMP_LINE="signalcanary $2" COMP_POINT=${#COMP_LINE}
+_shtab_signalcanary 2>/dev/null
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def test_a_shell_completes_verbs_and_options(tmp_path: Path) -> None:
+    script = tmp_path / "completion.bash"
+    script.write_text(signalcanary("completion", "bash").stdout)
+
+    def complete(*words: str) -> set[str]:
+        text = " ".join(words)
+        program = COMPLETE.replace("$(($# - 1))", str(len(words)))
+        done = subprocess.run(
+            ["bash", "-c", program, "bash", str(script), text],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return set(done.stdout.split())
+
+    assert {"status", "explain", "report"} <= complete("")
+    assert complete("exp") == {"explain"}
+    assert "--namespace" in complete("status", "--")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_that_names_every_verb(shell: str) -> None:
+    text = signalcanary("completion", shell).stdout
+    assert all(verb in text for verb in ("status", "watch", "report", "lint"))

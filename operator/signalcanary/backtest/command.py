@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from signalcanary.backtest.simulation import Decay, Market
 from signalcanary.contract import format_duration, parse_duration
 from signalcanary.lint import check
 from signalcanary.metrics_source import Target
+from signalcanary.output import show
 
 OK: Final = 0
 FAILED: Final = 1
@@ -96,10 +96,7 @@ def _replay(args: argparse.Namespace, policy: Policy) -> int:
         from signalcanary.backtest.picture import draw
 
         draw(replay, args.plot)
-    if args.output == "json":
-        print(json.dumps(render_json(replay), indent=2, ensure_ascii=False))
-    else:
-        print(render_text(replay), end="")
+    show(render_json(replay), render_text(replay), args.output)
     is_bad = args.fail_on_rollback and replay.outcome is Outcome.ROLLED_BACK
     return FAILED if is_bad else OK
 
@@ -142,11 +139,8 @@ def _estimate(args: argparse.Namespace, policy: Policy) -> int:
             "look every": f"{market.look_seconds}s",
         }
     about |= {"symbols": str(len(spec.symbols.canary)), "seed": str(args.seed)}
-    if args.output == "json":
-        document = error_report.render_json(about, healthy, decays)
-        print(json.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        print(error_report.render_text(about, healthy, decays), end="")
+    document = error_report.render_json(about, healthy, decays)
+    show(document, error_report.render_text(about, healthy, decays), args.output)
     most = args.max_false_rollbacks
     if most is None or healthy.upper_limit <= most:
         return OK

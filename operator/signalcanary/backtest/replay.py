@@ -216,7 +216,7 @@ def replay(
         ):
             status = render(spec, decision, seen, (), status, now)
             _tell(story, before, decision, status, now)
-        _measure(story, decision, now, now - previous)
+        measure(story, decision, now, now - previous)
         story.looks, story.ended, story.state = story.looks + 1, now, decision.state
         previous, before = now, decision.judgements
         if decision.state.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK):
@@ -265,7 +265,8 @@ def _tell(
         story.story.append(Entry(now, kind, t.phase, t.reason, t.message, text))
 
 
-def _measure(story: Replay, decision: Decision, now: datetime, since: timedelta) -> None:
+def measure(story: Replay, decision: Decision, now: datetime, since: timedelta) -> None:
+    """Note what each condition was judged by at one look."""
     for j in decision.judgements:
         key = (j.condition.key, j.symbol)
         curve = story.curves.setdefault(key, [])

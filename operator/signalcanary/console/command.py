@@ -17,7 +17,7 @@ from signalcanary.console.access import Access, AccessError, open_access
 from signalcanary.console.explained import explain
 from signalcanary.console.health import stand, worst
 from signalcanary.console.history import history
-from signalcanary.console.output import show
+from signalcanary.output import show
 from signalcanary.resources import LABEL_NAME
 from signalcanary.store import Kind
 

@@ -10,27 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from signalcanary.api import Condition, Of, SignalCanarySpec
+from signalcanary.api import SignalCanarySpec
 from signalcanary.console.health import stand
-from signalcanary.contract import (
-    DIFFERENCE,
-    MetricLabel,
-    Track,
-    format_duration,
-    parse_duration,
-    shown,
-)
+from signalcanary.contract import format_duration
 from signalcanary.evaluate import Verdict
-from signalcanary.metrics_source import escape
-from signalcanary.promql import fill
+from signalcanary.judged import explain_row, rows_of_decision
 from signalcanary.rollout import GUARDED, Phase
 from signalcanary.status import parse
-
-Row = dict[str, Any]
-"""A judgement as status has it, with the symbol, the test, the query and what would change it."""
-
-ANYTIME = "guarded: by bounds that hold at every look"
-LITERAL = "literal: the value itself, at every look"
 
 
 def explain(item: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -60,13 +46,12 @@ def explain(item: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     canary = status.get("canary")
     if canary:
         document["conditions"] = [
-            _row(item, {"symbol": one["symbol"], **judged}, canary["name"])
+            explain_row(item, {"symbol": one["symbol"], **judged}, canary["name"])
             for one in status.get("symbols", ())
             for judged in one.get("conditions", ())
         ]
     if decision := status.get("decision"):
-        rows = [_row(item, judged, decision["revision"]) for judged in decision["conditions"]]
-        document["decision"] = {**decision, "conditions": rows}
+        document["decision"] = {**decision, "conditions": rows_of_decision(item)}
     return {key: value for key, value in document.items() if value is not None}
 
 
@@ -106,91 +91,3 @@ def _blocks(item: Mapping[str, Any], now: datetime) -> list[str]:
             whole = timedelta(seconds=int(left.total_seconds()))
             told.append(f"stage {of_stage.name} has {format_duration(whole)} more to be observed")
     return told
-
-
-# --------------------------------------------------------------------------- one judgement
-
-
-def _row(item: Mapping[str, Any], judged: Mapping[str, Any], revision: str) -> Row:
-    condition = _condition(item, judged["key"])
-    row: Row = dict(judged)
-    row["test"] = _test(judged, condition)
-    row["query"] = _query(item, condition, judged["symbol"], revision) if condition else ""
-    row["wouldChange"] = _would_change(judged, condition)
-    return row
-
-
-def _condition(item: Mapping[str, Any], key: str) -> Condition | None:
-    """The condition of that key; None if the spec does not have it any more."""
-    spec = SignalCanarySpec.model_validate(item["spec"])
-    return next((c for c in spec.rollback.conditions if c.key == key), None)
-
-
-def _test(judged: Mapping[str, Any], condition: Condition | None) -> str:
-    evidence = judged.get("evidence")
-    if evidence:
-        level = evidence["level"]
-        return ANYTIME + (f", but for a chance of {level:g}" if level else "")
-    if condition is None:
-        return f"{LITERAL} (the condition is not in the spec any more)"
-    if condition.query is not None:
-        return f"{LITERAL}, as for every query of one's own"
-    if condition.is_guarded:
-        return f"{LITERAL}, as no evidence is exported beside it"
-    return LITERAL
-
-
-def _query(item: Mapping[str, Any], condition: Condition, symbol: str, revision: str) -> str:
-    """What to ask Prometheus for the value, as PromQL."""
-    metadata = item["metadata"]
-    labels = {
-        MetricLabel.NAMESPACE.value: metadata["namespace"],
-        MetricLabel.NAME.value: metadata["name"],
-        MetricLabel.REVISION.value: revision,
-        MetricLabel.TRACK.value: Track.CANARY.value,
-        MetricLabel.SYMBOL.value: symbol,
-    }
-    if condition.query is not None:
-        return fill(condition.query, {**labels, "name": metadata["name"]})
-    name = condition.metric
-    if condition.of is not Of.VALUE:
-        name, labels[MetricLabel.METRIC.value] = DIFFERENCE, condition.metric
-    horizon = SignalCanarySpec.model_validate(item["spec"]).signal.label.horizon
-    text = ",".join(f'{label}="{escape(value)}"' for label, value in labels.items())
-    # What has no horizon, as all of harvest's, does not depend on it.
-    return f'{name}{{{text},{MetricLabel.HORIZON.value}=~"{format_duration(horizon)}|"}}'
-
-
-def _would_change(judged: Mapping[str, Any], condition: Condition | None) -> str:
-    """What would have made, or will make, another verdict of it."""
-    verdict, threshold = Verdict(judged["verdict"]), judged["threshold"]
-    is_above = ">" in judged["key"]
-    side, within = ("above", "at most") if is_above else ("below", "at least")
-    limit, held = shown(threshold), judged.get("allowedFor", "0s")
-    lasts = f" for {held}" if parse_duration(held) else ""
-    evidence = judged.get("evidence")
-    if evidence is None:
-        rolls_back = f"a value {side} {limit}{lasts}"
-    else:
-        rolls_back = f"a {'lower' if is_above else 'upper'} bound of late {side} {limit}{lasts}"
-        edge = evidence.get("atLeast" if is_above else "atMost")
-        if edge is not None and verdict is not Verdict.BREACHED:
-            rolls_back += f" (it is {edge:.4g})"
-    match verdict:
-        case Verdict.BREACHED:
-            kept = f"evidence that leaves {limit} open" if evidence else f"{within} {limit}"
-            return f"kept by {kept}" + (f" at one look within {held}" if lasts else "")
-        case Verdict.OK:
-            return f"rolled back by {rolls_back}"
-        case Verdict.UNPROVEN:
-            edge = evidence.get("wholeAtMost" if is_above else "wholeAtLeast") if evidence else None
-            now = f" (as far as is known it may be {edge:.4g})" if edge is not None else ""
-            return f"Ok by evidence that it is {within} {limit}{now}; rolled back by {rolls_back}"
-        case Verdict.ERROR:
-            return "judged once the metrics source answers"
-        case Verdict.NO_DATA:
-            return "judged once a fresh value of this revision comes"
-        case Verdict.INCONCLUSIVE:
-            needed = condition.min_samples if condition else 0
-            rows = f" of {needed} rows at least" if needed else ""
-            return f"judged once there is a value{rows}; then rolled back by {rolls_back}"

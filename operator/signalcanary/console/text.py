@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any, Final
 
-from signalcanary.console.explained import ANYTIME
+from signalcanary.judged import ANYTIME
 from signalcanary.local.describe import align, format_age
 
 WIDTH: Final = 100

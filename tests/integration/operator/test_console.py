@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from api_server import ADMIN, ApiServer
+from api_server import ADMIN, OPERATOR, ApiServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "unit" / "console"))
 
 from console_kit import Story, progressing, rolled_back
 
 from signalcanary.cli import main
+from signalcanary.report import Report, build_config_map, build_report
 from signalcanary.resources import Owner, build_controller_revision
 from signalcanary.revisions import build_revision
 
@@ -103,3 +104,27 @@ def test_a_status_of_another_version_is_said_to_be_one(
     code, _, err = say("status")
     assert code == 1
     assert "was written by another version of the operator" in err
+
+
+def test_a_report_is_made_of_the_object_and_an_earlier_one_of_what_is_kept(
+    api: ApiServer, namespace: str, say: Any, tmp_path: Path
+) -> None:
+    story = rolled_back()
+    made = put(api, namespace, story)
+    code, out, _ = say("report", "demo")
+    assert (code, out.splitlines()[0]) == (0, "# v2: rolled back")
+    report = build_report({**story.item(), "metadata": made["metadata"]})
+    owner = Owner(namespace, "demo", made["metadata"]["uid"])
+    # As the operator writes it, with the operator's rights.
+    api.apply(build_config_map(owner, report), user=OPERATOR)
+    kept = f"{report.canary.name}-{report.canary.attempt}"
+    code, out, _ = say("report", "demo", f"--kept={kept}", "-o=json")
+    assert (code, Report.model_validate_json(out)) == (0, report)
+    code, _, err = say("report", "demo", "--kept=none")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"choose one by --kept: {kept}" in err
+    file = tmp_path / "report.html"
+    assert say("report", "demo", "-o=html", f"--file={file}")[0] == 0
+    text = file.read_text()
+    assert "give --prometheus URL" in text
+    assert "Calibration curve and ROC curve are not drawn" in text

@@ -131,6 +131,15 @@ class FakeCluster:
         items = [i for i in items if namespace in (None, i["metadata"]["namespace"])]
         return Listed(items, str(self.version))
 
+    async def list_labelled(self, kind: Kind, namespace: str, label: str, value: str) -> list[Live]:
+        self.before(f"list {kind}")
+        return [
+            deepcopy(i)
+            for (k, key), i in self.objects.items()
+            if (k, key.namespace) == (kind, namespace)
+            and (i["metadata"].get("labels") or {}).get(label) == value
+        ]
+
     async def write_status(self, item: Live, status: Mapping[str, Any]) -> Live:
         metadata = item["metadata"]
         self._call(f"status SignalCanary/{metadata['name']}")

@@ -1,0 +1,221 @@
+"""`signalcanary report NAME`: the report of a rollout, from a cluster and the metrics' history."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from pydantic import ValidationError
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.apiserver import path_of
+from signalcanary.console.access import Access, AccessError, open_access
+from signalcanary.console.page import render_page
+from signalcanary.report import (
+    JSON_FILE,
+    LABEL_REPORT,
+    NoReport,
+    Outcome,
+    Report,
+    build_report,
+    render_markdown,
+)
+from signalcanary.store import Kind
+
+FAILED: Final = 1
+
+CURVES_LEFT_OUT: Final = (
+    "Calibration curve and ROC curve are not drawn: they need every labelled row, and analysis "
+    "exports the figures that come of them."
+)
+NO_DATA: Final = (
+    "The metrics over time are not drawn: give --prometheus URL, or --data FILE with an export of "
+    "it (docs/cli.md)."
+)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """The verb; gives its exit code."""
+
+    async def ask() -> tuple[Report, Mapping[str, Any]]:
+        async with open_access(args) as access:
+            item = await access.get(args.name)
+            return await _report(access, item, args.kept), item
+
+    try:
+        report, item = asyncio.run(ask())
+        text = _render(report, item, args)
+        if args.file is None:
+            print(text, end="")
+        else:
+            args.file.write_text(text, encoding="utf-8")
+    except AccessError as error:
+        print(f"signalcanary report: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"signalcanary report: {where}{error.strerror or error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+async def _report(access: Access, item: Mapping[str, Any], kept: str | None) -> Report:
+    """The report of the last rollout, or one that was kept.
+
+    Raises:
+        AccessError: there is none.
+    """
+    if kept is not None:
+        return await _kept(access, item, kept)
+    try:
+        return build_report(item)
+    except NoReport as error:
+        raise AccessError(f"{error}: {await _others(access, item)}") from error
+    except (LookupError, ValueError, TypeError) as error:
+        raise AccessError(
+            f"the status was written by another version of the operator ({error}): take this "
+            "command of the operator's own version"
+        ) from error
+
+
+async def _kept(access: Access, item: Mapping[str, Any], kept: str) -> Report:
+    wanted = f"{item['metadata']['name']}-report-{kept}"
+    for one in await _list(access, item):
+        if one["metadata"]["name"] == wanted:
+            try:
+                return Report.model_validate_json(one["data"][JSON_FILE])
+            except (LookupError, TypeError, ValidationError) as error:
+                raise AccessError(f"the ConfigMap {wanted} holds no report: {error}") from error
+    raise AccessError(f"no report {kept} is kept: {await _others(access, item)}")
+
+
+async def _list(access: Access, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    path = path_of(Kind.CONFIG_MAP, quote(access.namespace, safe=""))
+    query = urlencode({"labelSelector": f"{LABEL_REPORT}={item['metadata']['name']}"})
+    return await access.list_path(f"{path}?{query}", "ConfigMaps")
+
+
+async def _others(access: Access, item: Mapping[str, Any]) -> str:
+    prefix = f"{item['metadata']['name']}-report-"
+    names = [one["metadata"]["name"] for one in await _list(access, item)]
+    found = ", ".join(sorted(name.removeprefix(prefix) for name in names))
+    return f"choose one by --kept: {found}" if found else "none is kept"
+
+
+def _render(report: Report, item: Mapping[str, Any], args: argparse.Namespace) -> str:
+    match args.output:
+        case "json":
+            return report.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
+        case "md":
+            return render_markdown(report)
+    notes = []
+    picture = None
+    if args.prometheus is None and args.data is None:
+        notes.append(NO_DATA)
+    else:
+        picture = draw_history(report, item, args.prometheus, args.data)
+    return render_page(report, picture, [*notes, CURVES_LEFT_OUT])
+
+
+# --------------------------------------------------------------------------- the metrics' history
+
+
+def draw_history(
+    report: Report, item: Mapping[str, Any], prometheus: str | None, data: Path | None
+) -> str:
+    """The metrics of a rollout over time, as SVG.
+
+    Raises:
+        AccessError: the data cannot be had, or is not of this rollout.
+    """
+    from signalcanary.backtest.picture import draw
+    from signalcanary.backtest.recording import RecordingError
+
+    try:
+        replay = retell(report, item, prometheus, data)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "picture.svg"
+            draw(replay, file)
+            text = file.read_text(encoding="utf-8")
+    except RecordingError as error:
+        raise AccessError(str(error)) from error
+    return text[text.index("<svg") :]
+
+
+def retell(
+    report: Report, item: Mapping[str, Any], prometheus: str | None, data: Path | None
+) -> Any:
+    """The rollout as it was, for what draws a replay: nothing is decided anew.
+
+    Raises:
+        RecordingError: the data cannot be had, or is not of this rollout.
+    """
+    from signalcanary.backtest import export, recorded_looks, tables
+    from signalcanary.backtest.fetch import fetch_answers
+    from signalcanary.backtest.recording import RecordingError
+    from signalcanary.backtest.replay import Entry, Replay, measure
+    from signalcanary.backtest.replay import Kind as Told
+    from signalcanary.evaluate import evaluate
+    from signalcanary.metrics_source import build_target
+    from signalcanary.revisions import RevisionRef
+    from signalcanary.rollout import Decision, Phase, RolloutState
+
+    declared = SignalCanarySpec.model_validate(item["spec"])
+    # What a query of one's own said is not recorded.
+    conditions = [c for c in declared.rollback.conditions if c.query is None]
+    if not conditions:
+        raise RecordingError("every condition asks a query of its own, which is not recorded")
+    rollback = declared.rollback.model_copy(update={"conditions": tuple(conditions)})
+    spec = declared.model_copy(update={"rollback": rollback})
+    canary = report.canary
+    target = build_target(spec, report.namespace, report.name, canary.name)
+    ended = report.ended or datetime.now(UTC)
+    if data is not None:
+        is_table = data.suffix in (".parquet", ".csv")
+        recording = (
+            tables.build_recording(tables.read_table(data), target)
+            if is_table
+            else export.read_export(data)
+        )
+    else:
+        assert prometheus is not None  # by the caller
+        step = _step(spec, ended - report.started)
+        answers = fetch_answers(prometheus, target, report.started, ended, step)
+        recording = export.build_recording(answers)
+    looks = recorded_looks(spec, recording, target, canary.name)
+    phase = {Outcome.PROMOTED: Phase.SUCCEEDED, Outcome.ROLLED_BACK: Phase.ROLLED_BACK}
+    state = RolloutState(phase=phase.get(report.outcome, Phase.PROGRESSING))
+    ref = RevisionRef(canary.name, canary.version, "", canary.attempt)
+    story = Replay(spec, ref, report.started, ended, state=state)
+    story.story += [
+        Entry(m.time, Told.PHASE, Phase(m.phase), m.reason, m.message)
+        for m in report.timeline
+        if m.time <= ended
+    ]
+    for at, seen in looks.seen:
+        if report.started <= at <= ended:
+            has_stable = bool(seen.stable_heartbeats)
+            judgements = tuple(evaluate(spec, seen, at, has_stable=has_stable))
+            measure(story, Decision(state, judgements, ()), at, looks.interval)
+            story.looks += 1
+    return story
+
+
+MOST_LOOKS: Final = 2_000
+"""Of one report, if judging allows it: a picture shows no more."""
+
+
+def _step(spec: SignalCanarySpec, whole: timedelta) -> timedelta:
+    """The time between two samples: coarse, but no coarser than what counts as observed."""
+    rules = spec.evaluation
+    longest = max(rules.stale_after, 3 * rules.interval)
+    seconds = max(rules.interval.total_seconds(), (whole / MOST_LOOKS).total_seconds())
+    return min(timedelta(seconds=math.ceil(seconds)), longest)

@@ -1,0 +1,106 @@
+"""The report of each rollout is kept once, and keeping it holds nothing up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from edges_kit import World
+
+from signalcanary.cluster import ClusterError, Refused
+from signalcanary.report import JSON_FILE, LABEL_REPORT, Outcome, Report
+from signalcanary.reports import LIMIT
+from signalcanary.store import Kind
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def reports(world: World) -> list[Report]:
+    return [
+        Report.model_validate_json(item["data"][JSON_FILE])
+        for (kind, _), item in world.cluster.objects.items()
+        if kind is Kind.CONFIG_MAP and LABEL_REPORT in (item["metadata"].get("labels") or {})
+    ]
+
+
+async def roll_back(world: World) -> None:
+    await world.settle()
+    world.source.values["platt_ece"] = 0.5
+    await world.rounds(20, 10.0)
+    await world.settle()
+    assert world.phase() == "RolledBack"
+    world.source.values["platt_ece"] = 0.05
+
+
+async def test_each_end_of_a_rollout_is_kept_and_only_once(world: World) -> None:
+    world.create()
+    await world.promote()
+    assert [(r.outcome, r.canary.version) for r in reports(world)] == [(Outcome.PROMOTED, "v1")]
+    world.create(version="v2")
+    await roll_back(world)
+    assert {(r.outcome, r.canary.version) for r in reports(world)} == {
+        (Outcome.PROMOTED, "v1"),
+        (Outcome.ROLLED_BACK, "v2"),
+    }
+    (second,) = (r for r in reports(world) if r.canary.version == "v2")
+    assert second.stable is not None
+    assert second.conditions[0].verdict == "Breached"
+    world.cluster.calls.clear()
+    await world.rounds(20, 31.0)
+    assert world.cluster.calls == []
+
+
+async def test_a_report_is_the_object_s_and_goes_with_it(world: World) -> None:
+    world.create()
+    await world.promote()
+    (item,) = (i for (_, key), i in world.cluster.objects.items() if "-report-" in key.name)
+    (owner,) = item["metadata"]["ownerReferences"]
+    assert owner["uid"] == world.item()["metadata"]["uid"]
+
+
+async def test_a_report_that_cannot_be_kept_is_tried_again_and_holds_nothing_up(
+    world: World,
+) -> None:
+    def away(call: str) -> None:
+        if "-report-" in call:
+            raise ClusterError("away")
+
+    world.cluster.before = away
+    world.create()
+    await world.promote()
+    assert world.phase() == "Succeeded"
+    assert reports(world) == []
+    world.cluster.before = lambda call: None
+    await world.rounds(2, 31.0)
+    assert len(reports(world)) == 1
+
+
+async def test_a_report_that_is_refused_is_counted_and_not_tried_again(world: World) -> None:
+    def refuse(call: str) -> None:
+        if "-report-" in call:
+            raise Refused("over quota")
+
+    world.cluster.before = refuse
+    world.create()
+    await world.promote()
+    await world.rounds(5, 31.0)
+    assert world.phase() == "Succeeded"
+    assert len([call for call in world.cluster.calls if "-report-" in call]) == 1
+    assert world.counted("reconcile_errors_total", error="Refused") == 1
+
+
+async def test_only_the_newest_are_kept(world: World) -> None:
+    world.create()
+    await world.promote()
+    for n in range(LIMIT + 3):
+        world.create(version=f"bad-{n}")
+        await roll_back(world)
+    kept = {r.canary.version for r in reports(world)}
+    assert kept == {f"bad-{n}" for n in range(3, LIMIT + 3)}

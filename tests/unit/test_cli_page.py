@@ -1,0 +1,89 @@
+"""docs/cli.md is written from the parser itself, so that it cannot say what is not so."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from signalcanary.cli import EXIT_CODES, build_parser
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+
+HEAD = """\
+# The command line
+
+Written by `make docs` from the parser itself. `signalcanary VERB --help` says the same.
+
+`pip install 'signalcanary[console]'` brings what the verbs for a cluster need. As
+`kubectl-signalcanary` is on the path too, each of them is also `kubectl signalcanary VERB`. They
+find the cluster as kubectl does, by `--kubeconfig`, `--context` and `--namespace`; `status`,
+`explain`, `history`, `watch` and `report` only read, with the rights of the ClusterRole `view`.
+
+```console
+$ signalcanary status -A                          # how all of them stand
+$ signalcanary explain ofi-cvd-fusion             # why, and what would have changed it
+$ signalcanary watch ofi-cvd-fusion               # a live screen; lines where there is no terminal
+$ signalcanary status ofi-cvd-fusion || echo $?   # 3: degraded, 4: held
+$ kubectl port-forward -n monitoring svc/prometheus 9090 &
+$ signalcanary report ofi-cvd-fusion -o html --prometheus http://127.0.0.1:9090 --file report.html
+```
+
+Health is one word: `Healthy`; `Progressing`; `Held`, where a rollout does not go on until somebody
+or something does what it waits for; `Degraded`, where it is being or was taken back, or a condition
+is breached right now.
+
+**Reports.** When a rollout ends the operator keeps its report, as JSON and as Markdown, in the
+ConfigMap `NAME-report-REVISION-ATTEMPT`, which goes with the object; of each object the last ten.
+[report.schema.json](report.schema.json) is its schema: fields are added, none is changed. The HTML
+file needs nothing else. Calibration and ROC curves are not in it: they need the rows themselves.
+
+**Completion.** `source <(signalcanary completion bash)`; for zsh put the output of `signalcanary
+completion zsh` into a file `_signalcanary` on the `fpath`; for fish
+`signalcanary completion fish > ~/.config/fish/completions/signalcanary.fish`.
+"""
+
+
+def verbs_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    (verbs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for choice in verbs._choices_actions:
+        yield choice.dest, choice.help or "", verbs.choices[choice.dest]
+
+
+def row(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    """One argument, as a row of a table."""
+    choices = ", ".join(f"`{choice}`" for choice in action.choices or ())
+    shown = action.metavar or ("" if action.option_strings else action.dest.upper())
+    name = ", ".join(f"`{option}`" for option in action.option_strings) or f"`{shown}`"
+    if action.option_strings and action.nargs != 0:
+        name += f" {shown}" if shown else f": {choices}" if choices else f" {action.dest.upper()}"
+    elif choices:
+        name += f": {choices}"
+    text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+    return f"| {name} | {text} |"
+
+
+def page() -> str:
+    lines = [HEAD, "## Exit codes", "", "```text", *EXIT_CODES.rstrip().splitlines()[1:], "```"]
+    for name, text, parser in verbs_of(build_parser()):
+        lines += ["", f"## signalcanary {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
+        shown = [a for a in parser._actions if a.dest != "help" and a.help is not argparse.SUPPRESS]
+        if shown:
+            lines += ["| argument | |", "|---|---|"]
+            lines += [row(action, parser) for action in shown]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_is_in_step_with_the_parser() -> None:
+    text = page()
+    if os.environ.get("SIGNALCANARY_WRITE_DOCS"):
+        PAGE.write_text(text)
+    assert PAGE.read_text() == text, "run make docs"
+
+
+def test_every_verb_and_every_argument_says_what_it_is_for() -> None:
+    for name, text, parser in verbs_of(build_parser()):
+        assert text, name
+        for action in parser._actions:
+            assert action.help or action.choices or action.metavar, (name, action.dest)
