@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from signalcanary.contract import Model
 from signalcanary.revisions import canonical_hash
-from signalcanary.rollout import Phase, RolloutState, Transition
+from signalcanary.rollout import Notice, Phase, RolloutState, Transition
 
 MAX_MESSAGE_CHARS: Final = 2000
 """Of a transition's message; the whole of it is in the history of the status."""
@@ -37,9 +37,10 @@ class Severity(StrEnum):
 
 
 class Notification(Model):
-    """One transition, to be told.
+    """One transition, or a notice of something within a phase, to be told.
 
     Attributes:
+        is_transition: else the phase is the one in which it was noticed.
         id: the same whenever and by whichever process it is told: a hash of the object's uid and
             the transition. Receivers drop duplicates by it.
         generation: of the spec, when the transition was taken in.
@@ -60,20 +61,28 @@ class Notification(Model):
     reason: str
     message: str
     version: str
+    is_transition: bool = True
     stable: str | None = None
     severity: Severity = Severity.P3
 
 
 def is_success(notification: Notification) -> bool:
     """Whether a rollout has come to its good end, so that an earlier rollback is over."""
-    return notification.phase == Phase.SUCCEEDED or notification.reason == "Promoted"
+    is_end = notification.phase == Phase.SUCCEEDED or notification.reason == "Promoted"
+    return notification.is_transition and is_end
 
 
-def id_of(uid: str, transition: Transition) -> str:
-    """Names a transition. Two of one look differ in phase or message, all others in time."""
-    at = transition.time.astimezone(UTC).isoformat(timespec="milliseconds")
-    said = [uid, at, transition.phase.value, transition.reason, transition.message]
-    return canonical_hash(said)[:16]
+def is_rollback(notification: Notification) -> bool:
+    """Whether something is taken back by it."""
+    return notification.is_transition and notification.phase in ROLLED_BACK
+
+
+def id_of(uid: str, what: Transition | Notice) -> str:
+    """Names a transition. Two of one look differ in phase or message, all others in time. A notice
+    is the same in whatever phase it still stands."""
+    at = what.time.astimezone(UTC).isoformat(timespec="milliseconds")
+    phase = what.phase.value if isinstance(what, Transition) else ""
+    return canonical_hash([uid, at, phase, what.reason, what.message])[:16]
 
 
 def default_severity(phase: str, reason: str, *, has_stable: bool, is_warning: bool) -> Severity:
@@ -91,31 +100,45 @@ def default_severity(phase: str, reason: str, *, has_stable: bool, is_warning: b
     return Severity.P2 if is_warning or reason in ("Held", "Paused") else Severity.P3
 
 
+def severity_of_notice(notice: Notice) -> Severity:
+    """P2 for what wants somebody's eyes, such as a condition that is critical; else P3."""
+    is_mild = not notice.is_warning or notice.reason == "TierWarning"
+    return Severity.P3 if is_mild else Severity.P2
+
+
 def build_notification(
-    metadata: Mapping[str, Any], state: RolloutState, transition: Transition
+    metadata: Mapping[str, Any], state: RolloutState, what: Transition | Notice
 ) -> Notification:
-    """A transition of an object, by its metadata and its state now."""
-    message = transition.message
+    """What happened to an object, by its metadata and its state now."""
+    message = what.message
     if len(message) > MAX_MESSAGE_CHARS:
         message = message[: MAX_MESSAGE_CHARS - 1] + "…"
     labels = metadata.get("labels") or {}
+    about = state.canary or state.rejected or state.stable
+    if isinstance(what, Transition):
+        phase, version = what.phase.value, what.version
+        severity = default_severity(
+            phase,
+            what.reason,
+            has_stable=state.stable is not None,
+            is_warning=what.is_warning,
+        )
+    else:
+        phase, version = state.phase.value, about.version if about else ""
+        severity = severity_of_notice(what)
     return Notification(
-        id=id_of(metadata["uid"], transition),
+        id=id_of(metadata["uid"], what),
         uid=metadata["uid"],
         namespace=metadata["namespace"],
         name=metadata["name"],
         labels={str(k): str(v) for k, v in list(labels.items())[:MAX_LABELS]},
         generation=state.observed_generation,
-        time=transition.time,
-        phase=transition.phase.value,
-        reason=transition.reason,
+        time=what.time,
+        phase=phase,
+        reason=what.reason,
         message=message,
-        version=transition.version,
+        version=version,
+        is_transition=isinstance(what, Transition),
         stable=state.stable.version if state.stable else None,
-        severity=default_severity(
-            transition.phase.value,
-            transition.reason,
-            has_stable=state.stable is not None,
-            is_warning=transition.is_warning,
-        ),
+        severity=severity,
     )

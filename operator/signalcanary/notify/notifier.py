@@ -27,7 +27,7 @@ from signalcanary.notify.keeper import Keeper, Records
 from signalcanary.notify.outbox import LOST, Batch, Ended, Outbox
 from signalcanary.notify.receivers import DeliveryFailed, MessageRefused
 from signalcanary.notify.render import Message, build_message
-from signalcanary.rollout import RolloutState, Transition
+from signalcanary.rollout import Notice, RolloutState, Transition, notices
 from signalcanary.telemetry import OperatorMetrics
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Notifier:
         self._world = world
         self._pace = pace
         self._noted: dict[str, tuple[Mapping[str, Any], RolloutState]] = {}
-        self._newest: dict[str, Transition] = {}
+        self._newest: dict[str, tuple[Transition | Notice, ...]] = {}
         self._gone: dict[str, float] = {}
         self._config: Config | None = None
         self._read_at = float("-inf")
@@ -131,7 +131,7 @@ class Notifier:
         uid = metadata["uid"]
         if self._gone.get(uid, inf) <= self._world.monotonic() - self._pace.late:
             del self._gone[uid]  # it was not gone after all
-        if state.history[:1] == (self._newest.get(uid),):
+        if (*state.history[:1], *notices(state)) == self._newest.get(uid):
             return  # at nearly every look
         self._noted[uid] = (metadata, state)
         self._wakeup.set()
@@ -273,7 +273,7 @@ class Notifier:
                 self._count(error)
                 logger.exception("notifications: %s cannot be told of", uid)
             else:
-                self._newest.update((uid, newest) for newest in state.history[:1])
+                self._newest[uid] = (*state.history[:1], *notices(state))
         for uid, since in list(self._gone.items()):
             ended += outbox.resolve(uid, config, now)
             if self._world.monotonic() >= since + self._pace.forget:

@@ -20,15 +20,15 @@ from signalcanary.notify.alerts import Alert, build_alert, is_alertmanager, reso
 from signalcanary.notify.config import Config
 from signalcanary.notify.notification import (
     DELETED,
-    ROLLED_BACK,
     Notification,
     build_notification,
     id_of,
+    is_rollback,
     is_success,
 )
 from signalcanary.notify.record import Pending, Record, parse_record
 from signalcanary.notify.routing import DIGESTED, Route
-from signalcanary.rollout import MAX_HISTORY, RolloutState
+from signalcanary.rollout import MAX_HISTORY, RolloutState, notices
 
 MAX_PENDING_BYTES: Final = 512 * 1024
 """Of what waits, as it is recorded: a ConfigMap holds 1 MiB, and the rest is for what is known
@@ -85,6 +85,7 @@ class Outbox:
 
     since: datetime
     known: dict[str, str] = field(default_factory=dict)
+    noticed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
     missed: dict[str, int] = field(default_factory=dict)
     firing: dict[str, dict[str, Alert]] = field(default_factory=dict)
@@ -99,7 +100,31 @@ class Outbox:
     def take(
         self, metadata: Mapping[str, Any], state: RolloutState, config: Config, now: datetime
     ) -> list[Ended]:
-        """Take in what is new in an object's history; returns what ends at once."""
+        """Take in what is new of an object; returns what ends at once."""
+        ended = self._take_transitions(metadata, state, config, now)
+        return ended + self._take_notices(metadata, state, config, now)
+
+    def _take_notices(
+        self, metadata: Mapping[str, Any], state: RolloutState, config: Config, now: datetime
+    ) -> list[Ended]:
+        """Those that stand; one that stood only between two looks is not known of."""
+        uid, ended = metadata["uid"], []
+        before = self.noticed.get(_short(uid), ())
+        standing = {id_of(uid, notice): notice for notice in notices(state)}
+        for key, notice in standing.items():
+            if key not in before and notice.time >= self.since:
+                notification = build_notification(metadata, state, notice)
+                ended += self._take(config.judge(notification), config, now)
+        if tuple(sorted(standing)) != before:
+            self.noticed[_short(uid)] = tuple(sorted(standing))
+            if not standing:
+                del self.noticed[_short(uid)]
+            self.is_dirty = True
+        return ended
+
+    def _take_transitions(
+        self, metadata: Mapping[str, Any], state: RolloutState, config: Config, now: datetime
+    ) -> list[Ended]:
         uid, history = metadata["uid"], state.history
         last = self.known.get(_short(uid))
         if not history or last == id_of(uid, history[0]):
@@ -160,7 +185,7 @@ class Outbox:
                 if is_alertmanager(config, receiver)
             ]
             firing.clear()
-        elif notification.phase in ROLLED_BACK:
+        elif is_rollback(notification):
             for receiver in routed:
                 if is_alertmanager(config, receiver):
                     told.append((receiver, self._fire(notification, receiver, config)))
@@ -183,6 +208,7 @@ class Outbox:
     def forget(self, uid: str) -> None:
         """Nothing more is heard of an object that is gone."""
         self.is_dirty |= self.known.pop(_short(uid), None) is not None
+        self.noticed.pop(_short(uid), None)
 
     def resolve(self, uid: str, config: Config, now: datetime) -> list[Ended]:
         """An object is gone: its alerts are resolved; what waits is still sent."""
@@ -348,6 +374,7 @@ class Outbox:
         record = Record(
             since=self.since,
             known=self.known,
+            noticed=self.noticed,
             pending=tuple(self.pending.values()),
             missed={name: count for name, count in self.missed.items() if count},
             firing=self.firing,
@@ -363,6 +390,8 @@ class Outbox:
         theirs = parse_record(text)
         for uid, newest in theirs.known.items():
             self.known.setdefault(uid, newest)
+        for uid, keys in theirs.noticed.items():
+            self.noticed.setdefault(uid, keys)
         for item in theirs.pending:
             if not (item.notification.id in self.pending or item.notification.id in self.settled):
                 self._add(item)
@@ -381,6 +410,7 @@ def read_record(text: str) -> Outbox:
     outbox = Outbox(
         since=record.since,
         known=dict(record.known),
+        noticed=dict(record.noticed),
         missed=dict(record.missed),
         firing={uid: dict(fired) for uid, fired in record.firing.items()},
     )

@@ -38,6 +38,7 @@ class Record(Model):
     Attributes:
         since: when notifications were first on: what happened before is not told.
         known: by the beginning of the uid, the newest transition that was taken in.
+        noticed: by the beginning of the uid, the notices that stand and were taken in.
         missed: by receiver, how many notifications it was not told of, nor of that fact.
         firing: by uid and receiver, the alert that fires.
     """
@@ -46,6 +47,7 @@ class Record(Model):
 
     since: datetime
     known: dict[str, str] = Field(default_factory=dict)
+    noticed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     pending: tuple[Pending, ...] = ()
     missed: dict[str, int] = Field(default_factory=dict)
     firing: dict[str, dict[str, Alert]] = Field(default_factory=dict)

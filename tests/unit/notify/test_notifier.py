@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -24,9 +25,10 @@ from notify_kit import (
 )
 from prometheus_client import CollectorRegistry
 
+from signalcanary.api import Tier
 from signalcanary.notify.notifier import Notifier, Pace, World
 from signalcanary.notify.receivers import MessageRefused, Throttled, Unreachable
-from signalcanary.rollout import MAX_HISTORY, Phase
+from signalcanary.rollout import MAX_HISTORY, Phase, Standing
 from signalcanary.telemetry import OperatorMetrics
 
 HOOK = {"webhook": {"url": "http://127.0.0.1:9/hook"}}
@@ -102,6 +104,39 @@ async def test_killed_between_taking_in_and_delivery_it_is_told_by_the_next(
     # The object itself is gone by now: the record alone knows.
     await settle(station)
     assert station.sender.told() == ["one"]
+
+
+def standing(station: Station, tier: Tier, message: str) -> Standing:
+    return Standing(tier=tier, since=station.now(), message=message)
+
+
+async def test_a_notice_is_told_once_while_it_stands_and_fires_no_alert(tmp_path: Path) -> None:
+    receivers = {"hook": HOOK, "am": {"alertmanager": {"url": "http://127.0.0.1:9"}}}
+    config = {"receivers": receivers, "routes": [{"receivers": ["hook", "am"]}]}
+    station = Station(tmp_path, config)
+    await station.steps()
+    demo = canary(station, "one")
+    station.note(demo)
+    await settle(station)
+    critical = standing(station, Tier.CRITICAL, "ECE is critical")
+    demo.state = replace(demo.state, phase=Phase.ROLLED_BACK, standings={"ece": critical})
+    station.note(demo)
+    await settle(station)
+    station.restart()
+    station.note(demo)
+    await settle(station)
+    demo.state = replace(demo.state, phase=Phase.SUCCEEDED)  # it stands in another phase, too
+    station.note(demo)
+    await settle(station)
+    assert station.sender.told() == ["one", "ECE is critical"]
+    told = station.sender.sent["hook"][1].notifications[0]
+    assert (told.severity, told.is_transition) == ("P2", False)
+    calm = standing(station, Tier.NORMAL, "ECE is well again")
+    demo.state = replace(demo.state, standings={"ece": calm})
+    station.note(demo)
+    await settle(station)
+    assert station.sender.told()[2:] == ["ECE is well again"]
+    assert "am" not in station.sender.sent
 
 
 async def test_what_happened_before_notifications_were_on_is_not_told(station: Station) -> None:

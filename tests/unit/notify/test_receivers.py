@@ -107,6 +107,7 @@ async def test_a_webhook_gets_the_documented_payload_that_its_key_signs(tmp_path
         "reason": "ConditionBreached",
         "message": "ECE <0.12> & more",
         "version": "v2",
+        "isTransition": True,
         "stable": "v1",
         "severity": "P1",
     }
