@@ -377,7 +377,12 @@ async def test_rotations_in_a_bad_network_leave_no_gap_of_their_own(
     tmp_path: Path, kit: Any, seed: int
 ) -> None:
     rng, data = random.Random(2_000_000 + seed), str(tmp_path)
-    rotating = FeedSettings(first_delay_seconds=0.01, rotate_after_seconds=0.3, overlap_seconds=0.1)
+    rotating = FeedSettings(
+        first_delay_seconds=0.01,
+        rotate_after_seconds=0.3,
+        overlap_seconds=0.1,
+        rotate_retry_seconds=0.1,
+    )
     async with (
         running_exchange(market(seed, kit.start_ms)) as exchange,
         kit.witnessing(exchange, SYMBOLS) as witness,
