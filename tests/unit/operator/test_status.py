@@ -20,14 +20,17 @@ from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
     MAX_HISTORY,
+    Answer,
     Clock,
     Decision,
+    Hand,
     Held,
     Observations,
     Phase,
     RolloutState,
     TrackSeen,
     Transition,
+    Word,
 )
 from signalcanary.status import WorkloadSeen, last_evaluation, parse, render
 from signalcanary.tiers import Standing, Streak
@@ -117,6 +120,20 @@ def transitions(draw: st.DrawFn) -> Transition:
     return Transition(draw(INSTANTS), phase, draw(WORDS), draw(WORDS), draw(WORDS), is_warning)
 
 
+SAID = st.builds(Word, WORDS, WORDS, INSTANTS)
+HANDS = st.builds(
+    Hand,
+    pause=st.none() | SAID,
+    approvals=st.dictionaries(WORDS, SAID, max_size=3),
+    skip=st.none() | SAID,
+    promote=st.none() | SAID,
+    answers=st.lists(
+        st.builds(Answer, WORDS, WORDS, WORDS, SAID, st.sampled_from(Phase), WORDS, WORDS),
+        max_size=3,
+    ).map(tuple),
+)
+
+
 @st.composite
 def states(draw: st.DrawFn) -> RolloutState:
     """What `decide` can leave behind: it has entered its phase, which history tells."""
@@ -136,6 +153,10 @@ def states(draw: st.DrawFn) -> RolloutState:
         canary=draw(REFS) if guarded else None,
         stable=draw(st.none() | REFS),
         rejected=draw(REFS) if taken_back else None,
+        restoring=draw(st.none() | REFS) if phase is Phase.ROLLING_BACK else None,
+        former=tuple(draw(st.lists(REFS, max_size=3))),
+        last_attempt=draw(st.integers(0, 2**53)),
+        hand=draw(HANDS),
         stage=draw(names) if staged else None,
         stage_clock=draw(CLOCKS) if staged else None,
         phase_clock=draw(st.none() | CLOCKS) if guarded else None,
