@@ -247,6 +247,7 @@ def build_status_schema() -> dict[str, Any]:
         ),
         canary=revision,
         stable={**revision, "description": "The promoted revision, which serves the full set."},
+        candidate=_text("The version under test; after a rollback the one that was rejected."),
         rejected={
             **revision,
             "description": "The revision that was rolled back; not tried again until the "
@@ -462,7 +463,7 @@ def build_crd() -> dict[str, Any]:
                             "Whether a person has paused it.",
                         ),
                         _column("Health", ".status.health", "The worst verdict now."),
-                        _column("Canary", ".status.canary.version", "Version under test."),
+                        _column("Canary", ".status.candidate", "Version under test, or rejected."),
                         _column("Stable", ".status.stable.version", "Version that serves."),
                         _column("Age", ".metadata.creationTimestamp", "Age.", "date"),
                         _column("Progress", ".status.stage.progress", "Of the stage.", priority=1),

@@ -93,6 +93,7 @@ def render(
         "canary": _revision(state.canary),
         "stable": _revision(state.stable),
         "rejected": _revision(state.rejected),
+        "candidate": ref.version if (ref := state.canary or state.rejected) else None,
         "publisher": _revision(state.publisher),
         "restoring": _revision(state.restoring),
         "former": [_revision(ref) for ref in state.former],

@@ -511,3 +511,9 @@ def test_effective_samples_stand_beside_the_samples() -> None:
     (symbol,) = look(state_in(Phase.PROGRESSING), seen)["symbols"]
     (judged,) = symbol["conditions"]
     assert (judged["samples"], judged["effectiveSamples"]) == (900, 120)
+
+
+def test_the_list_names_the_version_under_test_and_after_a_rollback_the_rejected_one() -> None:
+    assert look(state_in(Phase.PROGRESSING), metrics())["candidate"] == "v2"
+    assert look(state_in(Phase.ROLLED_BACK), MetricsSeen())["candidate"] == "v2"
+    assert "candidate" not in look(state_in(Phase.SUCCEEDED), MetricsSeen())
