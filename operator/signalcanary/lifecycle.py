@@ -563,7 +563,11 @@ def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
     if is_adopted and _is(state.stable, look.seen.target):
         # A person went back to what the spec declares, or gave up leaving it.
         state = replace(state, rejected=None)
-    if any(look.seen.track(track, state.rejected).pods for track in Track):
+    # Where it goes on serving single symbols, as an attempt before, pods of it stay.
+    stay = {(p.track, p.revision.name) for p in plan(state)}
+    name = state.rejected.name if state.rejected else ""
+    ending = [track for track in Track if (track, name) not in stay]
+    if any(look.seen.track(track, state.rejected).pods for track in ending):
         return state
     why = state.message.replace("rolling back", "rolled back", 1)
     phase = Phase.ROLLED_BACK if state.rejected else Phase.SUCCEEDED

@@ -409,7 +409,9 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     # Why a phase was entered matters only to the one that follows RollingBack.
     reason = "Any" if state.phase in GUARDED else state.reason
     told = f"rolling back {state.reason}"
-    history = (replace(state.history[0], reason=reason, message=told),)
+    is_warning = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    last = replace(state.history[0], reason=reason, message=told, is_warning=is_warning)
+    history = (last,)
     timers = {key: short(clock, LONGEST[key]) for key, clock in state.timers.items()}
     # Which of the two symbols it is does not matter: the one with more running comes first.
     first, second = SPEC.symbols.canary

@@ -239,6 +239,16 @@ def test_the_revision_that_is_kept_may_be_tried_again(start: Start, is_bad_again
     }
 
 
+def test_the_revision_that_is_kept_may_be_tried_again_and_fail(start: Start) -> None:
+    sim = begin(start)
+    breach(sim, ETH)
+    sim.run_until(Phase.SUCCEEDED)
+    before = serving(sim.state)
+    sim.edit(version="v0", rollback={"conditions": [CONDITION]})
+    sim.run_until(Phase.ROLLED_BACK, within=timedelta(hours=1))
+    assert serving(sim.state) == before, "its pods of the attempt before are no canary's"
+
+
 def test_the_stream_is_passed_on_once_no_pod_is_left_that_may_go_by_the_old_gate(
     start: Start,
 ) -> None:
