@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 2.0
 class Probe(Protocol):
     """What a rollout asks of its workloads; the port that tests fake."""
 
-    async def is_ready(self, url: str) -> bool: ...
+    async def find_unready(self, url: str) -> str | None: ...
 
     async def scrape(self, url: str) -> list[Series]: ...
 
@@ -60,10 +60,12 @@ class HttpProbe:
         if self._session is not None:
             await self._session.close()
 
-    async def is_ready(self, url: str) -> bool:
-        """Whether /readyz answers 200."""
-        status, _ = await self._get(f"{url}/readyz")
-        return status == 200
+    async def find_unready(self, url: str) -> str | None:
+        """Why it is not ready, by its own /readyz; None if it is."""
+        status, text = await self._get(f"{url}/readyz")
+        if status == 200:
+            return None
+        return " ".join(text.split())[:200] or "it does not answer yet"
 
     async def scrape(self, url: str) -> list[Series]:
         """The series of /metrics; none if it does not answer, or answers something else."""

@@ -168,7 +168,7 @@ def describe_process(process: LocalProcess) -> str:
     elif process.seen.problem:
         how = "down"
     else:
-        how = "ready" if process.is_ready else "starting"
+        how = "ready" if process.is_ready else f"starting: {process.unready}".removesuffix(": ")
     again = f", restarted {process.seen.restarts}×" if process.seen.restarts else ""
     return f"{process.slot.component} {pid or '…'} ({how}{again})"
 

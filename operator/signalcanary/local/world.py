@@ -75,8 +75,13 @@ class LocalProcess:
 
     slot: Slot
     seen: ProcessSeen
-    is_ready: bool
+    unready: str | None
+    """Why it is not ready, empty while nothing is known; None if it is ready."""
     is_ending: bool
+
+    @property
+    def is_ready(self) -> bool:
+        return self.unready is None
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ def _read_verification(config: Path) -> Verification | None:
 class _Running:
     process: Supervised
     config: str
-    is_ready: bool = False
+    unready: str | None = ""
+    """Why it is not ready, empty while nothing is known; None if it is ready."""
     ending: asyncio.Task[None] | None = None
 
 
@@ -280,7 +286,7 @@ class LocalRollout:
     async def _ask_readiness(self) -> None:
         async def ask(running: _Running) -> None:
             url = running.process.look().url
-            running.is_ready = url is not None and await self.host.probe.is_ready(url)
+            running.unready = "" if url is None else await self.host.probe.find_unready(url)
 
         await asyncio.gather(*(ask(r) for r in self._slots.values() if r.ending is None))
 
@@ -312,7 +318,7 @@ class LocalRollout:
             is_ready=bool(due)
             and all(
                 (running := here.get(slot)) is not None
-                and running.is_ready
+                and running.unready is None
                 and running.ending is None
                 and running.config == want.config
                 for slot, want in due.items()
@@ -348,7 +354,7 @@ class LocalRollout:
                 ready=sum(p.is_ready and not p.is_ending for p in processes),
                 wanted=len(processes),
                 restarts=sum(p.seen.restarts for p in processes),
-                message=next((p.seen.problem for p in processes if p.seen.problem), None),
+                message=next(filter(None, (p.seen.problem or p.unready for p in processes)), None),
             )
             for (name, track, component, revision), processes in sorted(groups.items())
         ]
@@ -356,7 +362,7 @@ class LocalRollout:
     def processes(self) -> tuple[LocalProcess, ...]:
         """Every process that has not been seen to be gone."""
         return tuple(
-            LocalProcess(slot, r.process.look(), r.is_ready, r.ending is not None)
+            LocalProcess(slot, r.process.look(), r.unready, r.ending is not None)
             for slot, r in self._slots.items()
         )
 

@@ -108,8 +108,8 @@ class World:
         self.processes.append(process)
         return process
 
-    async def is_ready(self, url: str) -> bool:
-        return self._at(url).name not in self.unready
+    async def find_unready(self, url: str) -> str | None:
+        return "no stream yet" if self._at(url).name in self.unready else None
 
     async def scrape(self, url: str) -> list[Series]:
         process = self._at(url)

@@ -45,8 +45,8 @@ def test_a_page_is_read_with_the_names_that_prometheus_would_give() -> None:
 
 async def test_a_workload_is_asked_for_readiness_and_metrics(url: str) -> None:
     async with HttpProbe() as probe:
-        assert await probe.is_ready(url)
-        assert not await probe.is_ready(f"{url}/else")
+        assert await probe.find_unready(url) is None
+        assert await probe.find_unready(f"{url}/else")
         assert len(await probe.scrape(url)) == 2
 
 
@@ -54,4 +54,4 @@ async def test_no_answer_and_nonsense_are_no_series(url: str) -> None:
     async with HttpProbe() as probe:
         assert await probe.scrape("http://127.0.0.1:1") == []
         assert await probe.scrape(f"{url}/odd") == []
-        assert not await probe.is_ready("http://127.0.0.1:1")
+        assert await probe.find_unready("http://127.0.0.1:1") == "it does not answer yet"

@@ -70,7 +70,10 @@ async def test_it_warms_up_only_when_every_process_is_ready(world: World) -> Non
     await rollout.look()
     (analysis,) = [p for p in world.running if "analysis" in p.name]
     world.unready.add(analysis.name)
-    assert (await rollout.look()).state.phase is Phase.PENDING
+    look = await rollout.look()
+    assert look.state.phase is Phase.PENDING
+    workloads = (await rollout.look()).document["status"]["workloads"]
+    assert [w["message"] for w in workloads if w["component"] == "analysis"] == ["no stream yet"]
     world.unready.clear()
     assert (await rollout.look()).state.phase is Phase.WARMING
 
