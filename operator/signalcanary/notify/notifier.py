@@ -98,6 +98,10 @@ class _Line:
     complaint: str | None = None
 
 
+_Noted = tuple[Mapping[str, Any], RolloutState]
+"""An object's metadata and its state."""
+
+
 class Notifier:
     """See the module. `note` and `forget` may be called at any time, whatever goes on."""
 
@@ -114,7 +118,7 @@ class Notifier:
         self._metrics = metrics
         self._world = world
         self._pace = pace
-        self._noted: dict[str, tuple[Mapping[str, Any], RolloutState]] = {}
+        self._noted: dict[str, _Noted] = {}
         self._newest: dict[str, tuple[Transition | Notice, ...]] = {}
         self._gone: dict[str, float] = {}
         self._config: Config | None = None
@@ -265,22 +269,29 @@ class Notifier:
     def _take_in(self, outbox: Outbox, config: Config) -> None:
         now, ended = self._world.now(), outbox.drop_receivers(config)
         noted, self._noted = self._noted, {}
-        for uid, (metadata, state) in noted.items():
-            try:
-                ended += outbox.take(metadata, state, config, now)
-            except Exception as error:
-                # Whatever it holds, it keeps no other from being told of; noted again soon.
-                self._count(error)
-                logger.exception("notifications: %s cannot be told of", uid)
-            else:
-                self._newest[uid] = (*state.history[:1], *notices(state))
+        # One that is gone first, for another of its name may fire the alert that it ends.
+        ended += self._take(outbox, config, {u: n for u, n in noted.items() if u in self._gone})
         for uid, since in list(self._gone.items()):
             ended += outbox.resolve(uid, config, now)
             if self._world.monotonic() >= since + self._pace.forget:
                 outbox.forget(uid)
                 self._newest.pop(uid, None)
                 del self._gone[uid]
+        ended += self._take(outbox, config, {u: n for u, n in noted.items() if u not in self._gone})
         self._tell_ended(ended)
+
+    def _take(self, outbox: Outbox, config: Config, noted: Mapping[str, _Noted]) -> list[Ended]:
+        ended: list[Ended] = []
+        for uid, (metadata, state) in noted.items():
+            try:
+                ended += outbox.take(metadata, state, config, self._world.now())
+            except Exception as error:
+                # Whatever it holds, it keeps no other from being told of; noted again soon.
+                self._count(error)
+                logger.exception("notifications: %s cannot be told of", uid)
+            else:
+                self._newest[uid] = (*state.history[:1], *notices(state))
+        return ended
 
     def _tell_ended(self, ended: Sequence[Ended]) -> None:
         for one in ended:

@@ -28,6 +28,7 @@ from signalcanary.notify.notification import (
 )
 from signalcanary.notify.record import Pending, Record, parse_record
 from signalcanary.notify.routing import DIGESTED, Route
+from signalcanary.revisions import canonical_hash
 from signalcanary.rollout import MAX_HISTORY, RolloutState, notices
 
 MAX_PENDING_BYTES: Final = 512 * 1024
@@ -217,7 +218,7 @@ class Outbox:
             return []
         labels = next(iter(fired.values())).labels
         gone = Notification(
-            id=f"{uid[:8]}-deleted",
+            id=canonical_hash([uid, DELETED])[:16],
             uid=uid,
             namespace=labels.get("namespace", ""),
             name=labels.get("signalcanary", ""),

@@ -79,11 +79,13 @@ class Simulation:
         self.missed_told[message.batch.receiver] += message.batch.missed
 
     def transition(self, uid: str, is_noted: bool) -> None:
-        canary = self.canaries.setdefault(uid, Canary(uid=uid, name=uid))
+        # One that is made anew under its name has another uid.
+        made = Canary(uid=f"uid-{self.count}", name=uid)
+        canary = self.canaries.setdefault(uid, made)
         phase, reason = PHASES[self.count % len(PHASES)]
         self.count += 1
         canary.enter(phase, reason, self.station.now(), f"n{self.count}")
-        self.expected.setdefault(uid, []).append(id_of(uid, canary.state.history[0]))
+        self.expected.setdefault(uid, []).append(id_of(canary.uid, canary.state.history[0]))
         if is_noted:
             self.station.note(canary)
 
@@ -119,7 +121,7 @@ class Simulation:
         """What was noted of an object is told though it is gone, once it is on record."""
         canary = self.canaries.pop(uid)
         self.station.note(canary)
-        self.station.notifier.forget(uid)
+        self.station.notifier.forget(canary.uid)
         noted = self.expected.pop(uid)
         if self.station.records.trouble is None:
             await self.station.steps(3, 400.0)
