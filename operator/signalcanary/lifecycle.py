@@ -87,6 +87,19 @@ class _Look:
         """What keeps the canary from being good."""
         return [j for j in self.judgements if not j.is_good]
 
+    @property
+    def is_excused(self) -> bool:
+        """Whether the canary cannot help being undecided: the metrics source cannot be read, or
+        all that is in doubt is of symbols that the stable track does not hear of either."""
+        if self.seen.metrics.failure is not None:
+            return True
+        silent = {
+            symbol
+            for symbol in self.spec.symbols.canary
+            if silence_of(symbol, self.spec, self.seen.metrics, self.now) is Silence.MARKET
+        }
+        return bool(silent) and all(j.symbol in silent for j in self.doubts)
+
 
 def decide(
     spec: SignalCanarySpec, state: RolloutState, seen: Observations, now: datetime
@@ -253,13 +266,13 @@ def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
 
 
 def _run_phase_clock(look: _Look, state: RolloutState) -> RolloutState:
-    """Let the clock of the deadline run while the metrics source answers and no person is waited
-    for."""
+    """Let the clock of the deadline run while it is the canary that is late, and no person is
+    waited for."""
     if state.phase not in DUE:
         return state
     # A status may have been written before there was this clock.
     clock = state.phase_clock or Clock(look.now)
-    counts = look.seen.metrics.failure is None and not _is_held(look, state)
+    counts = not look.is_excused and not _is_held(look, state)
     return replace(state, phase_clock=clock.run(look.now) if counts else clock.stop(look.now))
 
 
@@ -399,8 +412,9 @@ def _windows(spec: SignalCanarySpec) -> timedelta:
 def _is_overdue(look: _Look, state: RolloutState) -> bool:
     """Whether the canary is neither good nor bad long after it should have been judged."""
     left = until_deadline(look.spec, state, look.now)
-    # What an ill metrics source does not say, or a person keeps back, is held against nobody.
-    counts = look.seen.metrics.failure is None and not _is_held(look, state)
+    # What an ill metrics source or market does not say, or a person keeps back, is held against
+    # nobody.
+    counts = not look.is_excused and not _is_held(look, state)
     return left is not None and left <= timedelta(0) and counts
 
 

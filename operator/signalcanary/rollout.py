@@ -196,8 +196,8 @@ class RolloutState:
     stage: str | None = None
     stage_clock: Clock | None = None
     phase_clock: Clock | None = None
-    """How long the phase, or its stage, has gone on while the metrics source could be read; in
-    the phases that must end by a deadline."""
+    """How long the phase, or its stage, has gone on while the metrics source could be read and
+    the market was heard; in the phases that must end by a deadline."""
     timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
     streaks: Mapping[tuple[str, str], Streak] = field(default_factory=dict)
     """Of the breaches whose condition asks for several evaluations in a row; each has a timer."""

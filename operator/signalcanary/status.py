@@ -516,11 +516,18 @@ def _all_good(spec: SignalCanarySpec) -> str:
 
 def _otherwise(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
     """What the deadline does, while its clock runs."""
-    left = until_deadline(spec, state, now)
+    left = _deadline_in(spec, state, now)
     if left is None:
         return ""
     left = max(left, timedelta(0))
     return f"; otherwise rolls back in {_seconds(left)}, at about {_clock_time(now + left)}"
+
+
+def _deadline_in(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
+    """Time until the deadline rolls back; None while its clock stands still."""
+    clock = state.phase_clock
+    is_running = clock is not None and clock.blind_since is None
+    return until_deadline(spec, state, now) if is_running else None
 
 
 def _next_at_rest(state: RolloutState) -> str:
@@ -571,7 +578,7 @@ def _next_rollback(
     ]
     if not due:
         return None
-    overdue = until_deadline(spec, state, now)
+    overdue = _deadline_in(spec, state, now)
     if overdue is not None:
         what = f"stage {state.stage}" if state.phase is Phase.PROGRESSING else state.phase.value
         due.append((overdue, f"{what} ends", ""))

@@ -180,6 +180,43 @@ def test_an_outage_stops_the_deadline_which_goes_on_where_it_stood(
     assert sim.state.reason == "DeadlineExceeded"
 
 
+def test_an_outage_of_the_exchange_stops_the_deadline(progressing: Start) -> None:
+    sim = progressing(evaluation=BY_1H)
+    sim.world.silent["BTCUSDT"] = sim.world.stable_silent["BTCUSDT"] = sim.now
+    sim.run(12 * HOUR)
+    assert sim.phase is Phase.PROGRESSING
+    assert "silent on the stable track too" in sim.status["message"]
+    assert "rolls back" not in sim.status["next"], "no time can be told"
+    sim.world.silent.clear()
+    sim.world.stable_silent.clear()
+    assert sim.run_until(Phase.SUCCEEDED) <= 40 * MINUTE
+
+
+def test_a_symbol_that_is_late_by_itself_is_not_excused_by_one_the_market_is_silent_of(
+    progressing: Start,
+) -> None:
+    sim = progressing(
+        evaluation=BY_1H,
+        rollback=ONLY_AUC,
+        symbols={"canary": ["BTCUSDT", "ETHUSDT"], "full": ["BTCUSDT", "ETHUSDT"]},
+        stages=[{"name": "only", "duration": "30m"}],
+    )
+    sim.world.silent["BTCUSDT"] = sim.world.stable_silent["BTCUSDT"] = sim.now
+    sim.run(3 * HOUR)
+    assert sim.phase is Phase.PROGRESSING, "all that is missing is the market's"
+    sim.world.bounds = {AUC: OPEN}
+    # 20 s and more of its hour and a half passed before the silence was noticed.
+    assert sim.run_until(Phase.ROLLING_BACK) >= 88 * MINUTE
+    assert sim.state.reason == "DeadlineExceeded"
+
+
+def test_a_silence_of_the_canary_alone_does_not_stop_the_deadline(progressing: Start) -> None:
+    sim = progressing(evaluation=BY_1H | {"onNoData": "Hold"})
+    sim.world.silent["BTCUSDT"] = sim.now
+    assert sim.run_until(Phase.ROLLING_BACK, within=2 * HOUR) <= 71 * MINUTE
+    assert sim.state.reason == "DeadlineExceeded"
+
+
 @stuck_somewhere
 def test_a_gap_without_looks_does_not_bring_the_deadline_nearer(
     start: Start, stuck: Callable[[Start], Any], allowed: timedelta

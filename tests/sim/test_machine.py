@@ -783,11 +783,19 @@ def check_deadline(
     before: RolloutState, look: Input, seen: Observations, decision: Decision
 ) -> None:
     """The deadline's clock has exactly the time in which the source was read since the phase or
-    stage began; and it is when that is over, no sooner and no later, that the canary goes."""
+    stage began, and what was in doubt was not of symbols that stable does not hear either; and it
+    is when that is over, no sooner and no later, that the canary goes."""
     # A symbol that is held back is no phase of its own.
     after, told = decision.state, [t.reason for t in decision.transitions]
     reasons = [reason for reason in told if reason != SYMBOLS_HELD]
-    is_read = seen.metrics.failure is None and after.hand.pause is None
+    doubtful = {j.symbol for j in decision.judgements if not j.is_good}
+    unheard = {
+        j.symbol
+        for j in decision.judgements
+        if silence_of(j.symbol, SPEC, seen.metrics, NOW) is Silence.MARKET
+    }
+    is_excused = bool(unheard) and not doubtful - unheard
+    is_read = seen.metrics.failure is None and after.hand.pause is None and not is_excused
     if after.phase_clock and reasons:
         assert shape(after.phase_clock) == (ZERO, is_read), "it begins anew with each phase"
     if before.phase in STARTING:
@@ -967,9 +975,9 @@ WHEN = {
     "Aborted": "a person took the canary back, or gave a rollback up that had not begun to serve",
     "RollbackRequested": "a person asked for a revision that was stable before",
     "RetryRequested": "a person asked to try the revision again that was rolled back",
-    "DeadlineExceeded": "while the metrics source could be read, the phase took `deadline` longer "
-    "than it must: Warming than `train` + `horizon` + `test`, a stage than its duration, Promoting "
-    "than no time (`onDeadline: Rollback`)",
+    "DeadlineExceeded": "while the metrics source could be read and the market was heard, the "
+    "phase took `deadline` longer than it must: Warming than `train` + `horizon` + `test`, a stage "
+    "than its duration, Promoting than no time (`onDeadline: Rollback`)",
 }
 
 

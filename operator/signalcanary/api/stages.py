@@ -157,7 +157,8 @@ class Evaluation(Model):
         default=timedelta(hours=24),
         description="How much longer than it must a phase may take before onDeadline: Warming "
         "than train + horizon + test, a stage than its duration, Promoting than no time. Time in "
-        "which the metrics source cannot be read does not count. Unit: wall clock.",
+        "which the metrics source cannot be read does not count, nor does time in which all that "
+        "is in doubt is of symbols that are silent on the stable track too. Unit: wall clock.",
     )
     on_deadline: OnDeadline = Field(
         default=OnDeadline.HOLD,
