@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,19 +29,21 @@ EXIT_CODES: Final = """\
 exit codes:
   0    it went as it should; status, explain, watch: healthy, or progressing
   1    it did not: the cluster cannot be asked, or does not have the object; lint: a
-       manifest has problems; run: rolled back, or it could not run; demo: it did not
-       end as it should; backtest: rolled back, with --fail-on-rollback, or too many
-       false rollbacks, with --max-false-rollbacks; notify-test: a message was not
-       delivered; a verb on a rollout: refused, or not answered
+       manifest has problems, or with --live a condition has; run: rolled back, or it
+       could not run; demo: it did not end as it should; backtest: rolled back, with
+       --fail-on-rollback, or too many false rollbacks, with --max-false-rollbacks;
+       notify-test: a message was not delivered; a verb on a rollout: refused, or not
+       answered
   2    the command line is wrong, or an extra is not installed; backtest: the
        manifest or the data is wrong; notify-test: the file is wrong
   3    status, explain, watch: rolled back, or a condition is breached
   4    status, explain, watch: held: it waits for a person, for the metrics source,
-       or for the operator
+       or for the operator; lint --live: the metrics source cannot be read
   130  interrupted (Ctrl-C); every process that was started has been ended
 """
 
 _EXTRA: Final = {
+    "lint": "operator",
     "demo": "local",
     "run": "local",
     "operator": "operator",
@@ -115,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_local_options(run)
 
     lint = add("lint", "check manifests and say what to write instead")
-    lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest; - is stdin")
+    _add_lint_options(lint)
     add_output_option(lint)
 
     signals = add("signals", "print the signals that are published at an address")
@@ -173,6 +174,26 @@ def build_parser() -> argparse.ArgumentParser:
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
     return parser
+
+
+def _add_lint_options(lint: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest; - is stdin")
+    lint.add_argument(
+        "--live",
+        action="store_true",
+        help="ask the metrics source each condition's metric or query, as the operator would",
+    )
+    where = lint.add_mutually_exclusive_group()
+    where.add_argument(
+        "--prometheus", metavar="URL", help="with --live: of the source that the manifests name"
+    )
+    where.add_argument(
+        "--sources",
+        type=Path,
+        metavar="FILE",
+        help="with --live: the operator's file of metrics sources (docs/metrics-sources.md)",
+    )
 
 
 def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -428,40 +449,9 @@ def _run_locally(data: Path | None, main: Callable[[Path], Awaitable[int]]) -> i
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from signalcanary.lint import check, explain
-    from signalcanary.output import show
+    from signalcanary.lint_command import run_lint
 
-    documents, lines = [], []
-    for file in args.files:
-        name = str(file)
-        try:
-            text = sys.stdin.read() if name == "-" else file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            message = str(getattr(error, "strerror", None) or error)
-            lines.append(f"{name}: {message}")
-            problem = {"line": 0, "where": "", "message": message}
-            documents.append({"file": name, "problems": [problem], "found": []})
-            continue
-        report = check(text)
-        lines += [problem.describe(name) for problem in report.problems]
-        if not report.problems:
-            names = ", ".join(one.name for one in report.found)
-            lines.append(f"{name}: {names}: ok" if names else f"{name}: no SignalCanary in it")
-        told = {one.name: explain(one.spec) if one.spec else [] for one in report.found}
-        lines += [f"  {one}: {line}" for one, said in told.items() for line in said]
-        documents.append(
-            {
-                "file": name,
-                "problems": [asdict(problem) for problem in report.problems],
-                "found": [
-                    {"namespace": one.namespace, "name": one.name, "notes": told[one.name]}
-                    for one in report.found
-                ],
-            }
-        )
-    is_ok = not any(document["problems"] for document in documents)
-    show({"ok": is_ok, "files": documents}, "".join(f"{line}\n" for line in lines), args.output)
-    return OK if is_ok else FAILED
+    return run_lint(args)
 
 
 def _signals(args: argparse.Namespace) -> int:

@@ -61,6 +61,16 @@ def check(query: str) -> None:
             )
 
 
+def placeholders_of(query: str) -> set[str]:
+    """Names of the placeholders that `fill` fills in."""
+    return {
+        found[1]
+        for token in _tokens(query)
+        if token["operator"]
+        for found in _PLACEHOLDER.finditer(token.group())
+    }
+
+
 def fill(query: str, values: Mapping[str, str]) -> str:
     """A query that `check` has passed, with its placeholders filled in."""
     return "".join(

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from api_server import ApiServer, Missing, eventually, find_tool, free_ports, process
 from test_cluster import CANARIES, manifest
 
 from signalcanary.api import SignalCanarySpec
+from signalcanary.cli import main
 from signalcanary.evaluate import Judgement, evaluate
 from signalcanary.metrics_source import build_target
 from signalcanary.prometheus import Prometheus
@@ -146,3 +148,48 @@ def test_the_api_server_refuses_a_wrong_query_in_words(
     status, answer = api.request("POST", CANARIES.format(namespace) + "?dryRun=All", item)
     assert (status == 201) == (not words), answer
     assert words in str(answer)
+
+
+LIVE = """\
+apiVersion: signalcanary.dev/v1alpha1
+kind: SignalCanary
+metadata: {name: demo, namespace: trading}
+spec:
+  version: v1
+  symbols: {canary: [BTCUSDT], full: [BTCUSDT]}
+  metricsSource: inner
+  rollback:
+    conditions:
+    - {metric: platt_ece, above: 0.1}
+    - {name: own, query: 'QUERY', above: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "words"),
+    [
+        ('count(up{a!="{{symbol}}"}) or vector(0)', 0, "good: own on BTCUSDT is"),
+        ("vector(1) or vector(2", 1, "problem: https"),
+        ('no_such_metric{symbol="{{symbol}}"}', 1, "problem: the query of own gives nothing"),
+    ],
+    ids=["one number", "no PromQL", "nothing"],
+)
+def test_lint_asks_a_real_prometheus_before_anything_is_applied(
+    prometheus: SourceConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    query: str,
+    code: int,
+    words: str,
+) -> None:
+    file, sources = tmp_path / "canary.yaml", tmp_path / "sources.yaml"
+    file.write_text(LIVE.replace("QUERY", query.replace("'", "''")))
+    assert prometheus.folder is not None
+    given = prometheus.to_wire()
+    for name in ("caFile", "certFile", "keyFile"):
+        given["tls"][name] = str(prometheus.folder / given["tls"][name])
+    sources.write_text(yaml.safe_dump({"sources": {"inner": given | {"folder": None}}}))
+    assert main(["lint", str(file), "--live", "--sources", str(sources)]) == code
+    told = capsys.readouterr().out
+    assert words in told
+    assert "note: no series of platt_ece on BTCUSDT yet: revision" in told

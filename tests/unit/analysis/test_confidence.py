@@ -16,13 +16,11 @@ from scipy.signal import lfilter
 from scipy.stats import binom, norm
 
 from signalcanary_workloads.analysis.anytime import Anytime, AnytimeEvidence, Reference, judge_rows
-from signalcanary_workloads.analysis.confidence import (
-    LEVELS,
+from signalcanary_workloads.analysis.confidence import LEVELS, MovingMeans, long_run_variance
+from signalcanary_workloads.analysis.critical import (
     SPAN_MS,
-    MovingMeans,
     critical_value,
     critical_values,
-    long_run_variance,
     moving_windows,
 )
 from signalcanary_workloads.analysis.rows import Bools, Floats, Ints

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anytime import BIN, BRIER, LARGE, SIGNED_SHARES, SLOPE, block_length_ms, prior_variance
-from .confidence import (
-    FAR_BLOCKS,
-    LEVELS,
-    PRIOR_BLOCKS,
+from .anytime import BIN, BRIER, LARGE, SLOPE, prior_variance
+from .confidence import FAR_BLOCKS, LEVELS, PRIOR_BLOCKS, Bounds, pair_terms
+from .critical import (
+    SIGNED_SHARES,
     SMALLEST_WINDOW,
-    Bounds,
+    block_length_ms,
     critical_values,
     moving_windows,
-    pair_terms,
     span_blocks,
 )
 from .rows import Bools, Floats, Ints

@@ -24,6 +24,14 @@ from typing import Any, Final
 import numpy as np
 
 from .confidence import LEVELS, MovingMeans
+from .critical import (
+    AUC_ROW_VARIANCE,
+    BRIER_ROW_VARIANCE,
+    RESIDUAL_ROW_VARIANCE,
+    SIGNED_SHARES,
+    block_length_ms,
+    rows_worth_one,
+)
 from .evidence import share_below
 from .rows import Bools, Codes, Floats, Ints, Regime
 from .score import ECE_BINS, Slice, slice_members
@@ -36,11 +44,6 @@ LARGE: Final = BRIER + 1
 SLOPE: Final = LARGE + 1
 BIN: Final = SLOPE + 1
 _COLUMNS: Final = BIN + ECE_BINS
-SIGNED_SHARES: Final = 2.0
-"""The functionals of the calibration error share the level. Their sides need not: what is as much
-as x too high is no less than x too low but by chance far smaller than the level."""
-_BLOCKS_OF_HORIZON: Final = 2
-_SHORTEST_BLOCK_MS: Final = 10_000
 _REGIME_OF: Final = {Slice.ACTIVE: Regime.ACTIVE, Slice.QUIET: Regime.QUIET}
 
 
@@ -118,20 +121,12 @@ def judge_rows(ts_ms: Ints, rank: Floats, p: Floats, up: Bools, regime: Codes) -
     return values
 
 
-def block_length_ms(horizon_ms: int) -> int:
-    """The length of the blocks that rows with such labels are summed over."""
-    return max(_SHORTEST_BLOCK_MS, _BLOCKS_OF_HORIZON * horizon_ms)
-
-
 def prior_variance(horizon_ms: int) -> Floats:
     """Long-run variance of a row before any was seen; shape (columns,)."""
-    # Rows that are worth one: labels of one horizon overlap. 0.4·h + 1 was seen for scores
-    # of an autocorrelation of 0.8 to 0.97 a second; it only matters for the first hour.
-    inflation = 0.4 * horizon_ms / 1_000 + 1.0
-    variance = np.full(_COLUMNS, 0.25)
-    variance[: len(_SLICES)] = 1.0 / 3.0
-    variance[BRIER] = 1.0 / 180.0
-    return variance * inflation
+    variance = np.full(_COLUMNS, RESIDUAL_ROW_VARIANCE)
+    variance[: len(_SLICES)] = AUC_ROW_VARIANCE
+    variance[BRIER] = BRIER_ROW_VARIANCE
+    return variance * rows_worth_one(horizon_ms)
 
 
 class AnytimeEvidence:

@@ -29,29 +29,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
 
 from signalcanary.contract import EVIDENCE_LEVELS
 
+from .critical import SMALLEST_WINDOW, critical_values, moving_windows, span_blocks
 from .rows import Floats, Ints
 
-SPAN_MS: Final = 48 * 3_600_000
-"""The time over which a level is kept; older blocks are forgotten."""
 LEVELS: Final = EVIDENCE_LEVELS
-SMALLEST_WINDOW: Final = 16
-"""Fewer blocks could prove no change that a market is capable of, and would cost level."""
-LONG_WINDOW: Final = 128
-"""Blocks beyond which a window has the less of the level the longer it is. A signal that turns
-around takes about so many to prove; to what takes hours, a little more does not matter."""
 FAR_BLOCKS: Final = 8
 """Blocks so far apart are independent, and near enough to have the same mean."""
 PRIOR_BLOCKS: Final = 20
 """Weight of the prior variance: with few blocks a small one may be chance."""
-_NORMAL: Final = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -68,22 +59,6 @@ class Bounds:
     upper: Floats
     whole_lower: Floats
     whole_upper: Floats
-
-
-@lru_cache(maxsize=1_024)
-def critical_value(lengths: float, level: float) -> float:
-    """z that a standardised process exceeds with chance `level`: the root of
-    lengths·z·φ(z) + Φ(−z) = level.
-
-    Args:
-        lengths: how many window lengths the process runs for.
-    """
-    low, high = 1.0, 40.0  # below 1 the rate falls with z
-    for _ in range(60):
-        z = (low + high) / 2
-        chance = lengths * z * _NORMAL.pdf(z) + _NORMAL.cdf(-z)
-        low, high = (z, high) if chance > level else (low, z)
-    return high
 
 
 class MovingMeans:
@@ -167,7 +142,7 @@ class MovingMeans:
             rows = rows_back[ends]
             mean, error = total_back[ends] / rows, error_of_row / np.sqrt(rows)
             for i, level in enumerate(levels):
-                z = critical_values(self._span_blocks, len(sizes), float(level))
+                z = np.array(critical_values(self._span_blocks, len(sizes), float(level)))
                 low, high = mean - z * error, mean + z * error
                 lower[i, at], upper[i, at] = low.max(), high.min()
                 whole_lower[i, at], whole_upper[i, at] = low[-1], high[-1]
@@ -212,31 +187,3 @@ def pair_terms(n: Floats, total: Floats, lag: int) -> tuple[Floats, Floats]:
     later, earlier = n[lag:], n[:-lag]
     squares = (total[lag:] * earlier - total[:-lag] * later) ** 2 / (later * earlier)
     return squares, later + earlier
-
-
-def span_blocks(block_ms: int) -> int:
-    """Blocks that are remembered."""
-    return max(SMALLEST_WINDOW + 1, SPAN_MS // block_ms)
-
-
-@lru_cache(maxsize=256)
-def critical_values(span: int, moving: int, level: float) -> Floats:
-    """z of the first so many moving windows, and of the whole, over a span of blocks."""
-    every = moving_windows(span)
-    weights = [min(1.0, math.sqrt(LONG_WINDOW / size)) for size in every]
-    z = [
-        critical_value(span / size, level / 2 * weight / sum(weights))
-        for size, weight in zip(every[:moving], weights, strict=False)
-    ]
-    whole = critical_value(math.log(span / SMALLEST_WINDOW) / 2, level / 2)
-    return np.array([*z, whole])
-
-
-def moving_windows(blocks: int) -> list[int]:
-    """16, 32, 64, … blocks, short of all that there are."""
-    sizes = []
-    window = SMALLEST_WINDOW
-    while window < blocks:
-        sizes.append(window)
-        window *= 2
-    return sizes
