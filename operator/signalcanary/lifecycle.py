@@ -95,7 +95,7 @@ class _Look:
             return True
         silent = {
             symbol
-            for symbol in self.spec.symbols.canary
+            for symbol in {j.symbol for j in self.judgements}
             if silence_of(symbol, self.spec, self.seen.metrics, self.now) is Silence.MARKET
         }
         return bool(silent) and all(j.symbol in silent for j in self.doubts)
