@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from signalcanary.cluster import Cluster, ClusterError, Refused
 from signalcanary.report import ENDED, LABEL_REPORT, NoReport, build_config_map, build_report
-from signalcanary.resources import Owner
+from signalcanary.resources import Manifest, Owner
 from signalcanary.rollout import Phase
 from signalcanary.store import Kind, Live
 from signalcanary.telemetry import OperatorMetrics
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 LIMIT = 10
 """Reports kept of an object, as many as revisions."""
 LATEST = timedelta(hours=1)
-"""After a restart a report is written again, and no other, if it is not older than this."""
+"""After a restart a report that is missing is written, and no other, if it is not older."""
 
 
 class Reports:
@@ -45,8 +45,7 @@ class Reports:
         try:
             report = build_report(item)
             if report.ended is not None:
-                await self._cluster.apply(build_config_map(owner, report))
-                await self._prune(owner)
+                await self._apply_and_prune(owner, build_config_map(owner, report))
         except NoReport:
             pass  # the history of the status begins after the rollout
         except Refused as error:
@@ -60,25 +59,39 @@ class Reports:
             return
         self._kept[owner.uid] = ended
 
-    async def _prune(self, owner: Owner) -> None:
+    async def _apply_and_prune(self, owner: Owner, manifest: Manifest) -> None:
         listed = await self._cluster.list_labelled(
             Kind.CONFIG_MAP, owner.namespace, LABEL_REPORT, owner.name
         )
-        own = [
+        kept: list[Live] = [
             item
             for item in listed
             if any(o.get("uid") == owner.uid for o in item["metadata"].get("ownerReferences", ()))
         ]
-        own.sort(key=lambda item: _annotation(item, ENDED), reverse=True)
-        for item in own[LIMIT:]:
-            metadata = item["metadata"]
-            await self._cluster.delete(
-                Kind.CONFIG_MAP, metadata["namespace"], metadata["name"], metadata["uid"]
-            )
+        # After a restart it is there already, as a rule, and what is at rest is not written.
+        if not any(_is_same(item, manifest) for item in kept):
+            await self._cluster.apply(manifest)
+            kept = [item for item in kept if _name(item) != _name(manifest)] + [manifest]
+        kept.sort(key=lambda item: _annotation(item, ENDED), reverse=True)
+        for item in kept[LIMIT:]:
+            if item is not manifest:
+                metadata = item["metadata"]
+                await self._cluster.delete(
+                    Kind.CONFIG_MAP, metadata["namespace"], metadata["name"], metadata["uid"]
+                )
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of an object that is gone."""
         self._kept.pop(uid, None)
+
+
+def _is_same(item: Live, manifest: Manifest) -> bool:
+    ended = _annotation(manifest, ENDED)
+    return _name(item) == _name(manifest) and _annotation(item, ENDED) == ended
+
+
+def _name(item: Live) -> str:
+    return str(item["metadata"]["name"])
 
 
 def _annotation(item: Live, name: str) -> str:
