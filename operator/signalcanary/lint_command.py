@@ -121,11 +121,13 @@ def _look_ahead(canary: _Canary) -> None:
 
 def _ask(checked: Checked, args: argparse.Namespace, sources: Mapping[str, SourceConfig]) -> Asked:
     from signalcanary.preflight import ask
-    from signalcanary.sources import SourceConfig
+    from signalcanary.sources import MAX_DEADLINE, SourceConfig
 
     if args.prometheus is not None:
         assert checked.spec is not None
-        sources = {checked.spec.metrics_source: SourceConfig(url=args.prometheus)}
+        # A person waits for it, and nothing else does.
+        config = SourceConfig(url=args.prometheus, deadline=MAX_DEADLINE)
+        sources = {checked.spec.metrics_source: config}
     return asyncio.run(ask(checked, sources))
 
 
