@@ -257,12 +257,12 @@ class Smoke(Model):
     """How fast each model must be, alone on one thread of a CPU, before the rollout begins."""
 
     max_load: PositiveDuration = Field(
-        default=timedelta(seconds=30), description="Longest time to load a model. Unit: wall clock."
+        default=timedelta(seconds=30), description="Longest time to load a model. Unit: CPU time."
     )
     max_inference: PositiveDuration = Field(
         default=timedelta(milliseconds=100),
-        description="Longest time for one row, of which 99 in 100 must be quicker. Unit: wall "
-        "clock.",
+        description="Longest time for one row, of which 99 in 100 must be quicker. Unit: CPU "
+        "time, so that a busy node refuses no good model.",
     )
 
 
@@ -323,6 +323,17 @@ class Artifacts(Model):
     )
     models: tuple[ArtifactModel, ...] = Field(
         default=(), max_length=MAX_MODELS, description="The models that the signal is made with."
+    )
+    stacking: bool = Field(
+        default=True,
+        description="Let the stacking model, where there is one, say what is otherwise the mean of "
+        "the base models' probabilities.",
+    )
+    log_odds_per_z: float = Field(
+        default=0.3,
+        gt=0,
+        le=10,
+        description="The log-odds ln(p/(1−p)) that weigh as much as a z-score of 1.",
     )
     gates: tuple[Gate, ...] = Field(
         default=(),
@@ -393,7 +404,7 @@ class Refusal(Model):
 
 
 class Figures(Model):
-    """How fast a model was in its smoke inference, alone on one thread of a CPU."""
+    """What a model took in its smoke inference on one thread: CPU time."""
 
     name: str
     load_ms: float

@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
-from signalcanary.artifacts import Artifacts
+from signalcanary.artifacts import Artifacts, Role
 
 # As ever under these names to all that import the contract.
 from signalcanary.wire import DURATION_HELP as DURATION_HELP
@@ -33,6 +33,9 @@ from signalcanary.wire import string_schema as string_schema
 # --------------------------------------------------------------------------- the signal
 
 
+_SUM_OF_WEIGHTS: Final = "self.ofi + self.cvd + (has(self.ml) ? self.ml : 0.0)"
+
+
 class RegimeWeights(Model):
     """How the two features are fused in one market regime (seed 002)."""
 
@@ -40,9 +43,9 @@ class RegimeWeights(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": "self.ofi + self.cvd > 0.999999 && self.ofi + self.cvd < 1.000001",
+                    "rule": f"{_SUM_OF_WEIGHTS} > 0.999999 && {_SUM_OF_WEIGHTS} < 1.000001",
                     "message": "the weights ofi and cvd must sum to 1, "
-                    "for example {ofi: 0.6, cvd: 0.4}",
+                    "for example {ofi: 0.6, cvd: 0.4}, together with ml if there is one",
                 }
             ]
         }
@@ -51,6 +54,13 @@ class RegimeWeights(Model):
     ofi: float = Field(ge=0, le=1, description="Weight of the order-flow-imbalance z-score (0–1).")
     cvd: float = Field(
         ge=0, le=1, description="Weight of the cumulative-volume-delta z-score (0–1)."
+    )
+    ml: float | None = Field(
+        default=None,
+        ge=0,
+        le=0.9,
+        description="Weight of the models' score (0–0.9); 0 if not given. Where the models have "
+        "none, the other two take its part, in proportion.",
     )
     gate: float = Field(
         default=0.0,
@@ -61,10 +71,11 @@ class RegimeWeights(Model):
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> Self:
-        if abs(self.ofi + self.cvd - 1) >= 1e-6:
+        total = self.ofi + self.cvd + (self.ml or 0.0)
+        if abs(total - 1) >= 1e-6:
             raise ValueError(
-                f"the weights ofi and cvd must sum to 1, not {self.ofi + self.cvd:g}; "
-                "for example {ofi: 0.6, cvd: 0.4}"
+                f"the weights ofi and cvd must sum to 1, not {total:g}; "
+                "for example {ofi: 0.6, cvd: 0.4}, together with ml if there is one"
             )
         return self
 
@@ -172,8 +183,30 @@ class Merge(Model):
     )
 
 
+_REGIMES: Final = ("baseline", "active", "quiet")
+_ML_HELP: Final = (
+    "a weight ml needs a model: write artifacts with at least one model of the role base"
+)
+
+
 class SignalConfig(Model):
     """The configuration that is rolled out: everything that changes the signal's values."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": " && ".join(
+                        f"!(has(self.fusion.{regime}.ml) && self.fusion.{regime}.ml > 0.0)"
+                        for regime in _REGIMES
+                    )
+                    + " || has(self.artifacts) && has(self.artifacts.models) && "
+                    "self.artifacts.models.exists(m, m.role == 'base')",
+                    "message": _ML_HELP,
+                }
+            ]
+        }
+    )
 
     fusion: Fusion = Field(default=Fusion(), description="Feature weights by market regime.")
     label: Label = Field(default=Label(), description="What the signal predicts.")
@@ -187,6 +220,14 @@ class SignalConfig(Model):
         description="Model files that the signal is made with, checked before any pod of the "
         "canary starts.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        weights = (getattr(self.fusion, regime).ml for regime in _REGIMES)
+        models = self.artifacts.models if self.artifacts else ()
+        if any(weights) and not any(model.role is Role.BASE for model in models):
+            raise ValueError(_ML_HELP)
+        return self
 
 
 SYMBOL_PATTERN: Final = r"^[A-Z0-9]{2,20}$"
@@ -427,6 +468,36 @@ HARVEST_METRICS: Final = (
 """Judged as the core metrics are, but harvest exports them, with the evidence beside them
 (seed 001)."""
 
+ML_METRICS: Final = (
+    Metric(
+        name="signal_ml_coverage_ratio",
+        help="Share of the rows that can be scored for which the models gave a score, over 5 min "
+        "of market time.",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
+    Metric(
+        name="signal_ml_output_ok_ratio",
+        help="Share of these rows for which the model that answers the least often gave a "
+        "probability, over 5 min of market time.",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
+    Metric(
+        name="signal_ml_stacking_active_ratio",
+        help="Share of the models' scores that the stacking model gave, over 5 min of market time.",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
+    Metric(
+        name="signal_ml_central_ratio",
+        help="Share of the models' probabilities within 0.3–0.7, over 5 min of market time.",
+        unit=Unit.RATIO,
+        maximum=1.0,
+    ),
+)
+"""Of signals that are made with models (seed 004); analysis exports them where there are some."""
+
 # Evidence beside each value, one series a (metric, symbol): labels as the metric's own plus
 # `metric`, its name. A value without its evidence is not judged.
 EVIDENCE_TIMESTAMP: Final = "signal_evidence_timestamp_seconds"
@@ -497,5 +568,7 @@ class MetricLabel(StrEnum):
     METRIC = "metric"
 
 
-METRICS_BY_NAME: Final = {metric.name: metric for metric in (*CORE_METRICS, *HARVEST_METRICS)}
+METRICS_BY_NAME: Final = {
+    metric.name: metric for metric in (*CORE_METRICS, *HARVEST_METRICS, *ML_METRICS)
+}
 JUDGED_METRICS: Final = tuple(name for name, metric in METRICS_BY_NAME.items() if metric.judged)

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from signalcanary.contract import CORE_METRICS, Control, SignalConfig, Track, WorkloadConfig
 from signalcanary.telemetry import OperatorMetrics
 from signalcanary_workloads.analysis.exporter import AnalysisCollector
+from signalcanary_workloads.analysis.models import ModelMetrics
 from signalcanary_workloads.analysis.publish import SignalMetrics
 from signalcanary_workloads.analysis.runner import SymbolState
 from signalcanary_workloads.analysis.snapshot_keeper import SnapshotMetrics
@@ -136,6 +137,7 @@ def families(config: WorkloadConfig) -> dict[str, list[Family]]:
     registry, operator = CollectorRegistry(), CollectorRegistry()
     SignalMetrics(registry, config, [SYMBOL])
     SnapshotMetrics(registry, config, [SYMBOL])
+    ModelMetrics(registry, config)
     OperatorMetrics(operator)
     analysis = AnalysisCollector(config, lambda: [SymbolState(SYMBOL)])
     return {

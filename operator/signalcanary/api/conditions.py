@@ -33,6 +33,8 @@ _AUC_IS_GOOD_WHEN_HIGH: Final = (
     "a high AUC is good: write below; or, for one too good to be true, above with 0.75 or more"
 )
 _BAD_WHEN_HIGH: Final = "this metric is bad when it is high: write above"
+_OF_MODELS: Final = "signal_ml_"
+"""How the metrics begin that say how well models answer: bad when they are low."""
 
 
 _SUFFIXES: Final = {Unit.MILLISECONDS: " ms", Unit.PERCENT: " %"}
@@ -124,7 +126,8 @@ class Condition(Model):
                 ),
                 rule(
                     "!has(self.metric) || has(self.above) || "
-                    "self.metric.startsWith('slice_auc_') || self.metric.endsWith('_samples')",
+                    "self.metric.startsWith('slice_auc_') || self.metric.endsWith('_samples') || "
+                    f"self.metric.startsWith('{_OF_MODELS}')",
                     _BAD_WHEN_HIGH,
                 ),
                 rule(
@@ -293,6 +296,8 @@ class Condition(Model):
         elif self.metric.startswith("slice_auc_"):
             if self.above is not None and self.above < 0.75:
                 raise ValueError(f"{self.metric}: {_AUC_IS_GOOD_WHEN_HIGH}")
+        elif self.metric.startswith(_OF_MODELS):
+            return self
         elif self.below is not None and not self.metric.endswith("_samples"):
             raise ValueError(f"{self.metric}: {_BAD_WHEN_HIGH}")
         return self

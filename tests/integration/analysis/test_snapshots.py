@@ -239,7 +239,7 @@ def commit_again(path: Path) -> None:
         pytest.param(damage(lambda data: b""), "corrupt", id="empty"),
         pytest.param(damage(lambda data: data[:-9] + bytes(9)), "corrupt", id="overwritten"),
         pytest.param(
-            damage(lambda data: data.replace(b"\xa6format\x01", b"\xa6format\x02")),
+            damage(lambda data: data.replace(b"\xa6format\x02", b"\xa6format\x03")),
             "version",
             id="another format",
         ),

@@ -93,6 +93,30 @@ BAD = {
 }
 
 
+WEIGHT = {"ofi": 0.4, "cvd": 0.2, "ml": 0.4}
+NEEDS_A_MODEL = "a weight ml needs a model"
+STACKED_ALONE = GOOD | {"models": [{**GOOD["models"][2], "inputs": ["z_ofi"]}]}
+BAD_WEIGHTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a weight without artifacts": ({"fusion": {"active": WEIGHT}}, NEEDS_A_MODEL),
+    "a weight without models": (
+        {"fusion": {"quiet": WEIGHT}, "artifacts": {**GOOD, "models": []}},
+        NEEDS_A_MODEL,
+    ),
+    "a weight without a base model": (
+        {"fusion": {"baseline": WEIGHT}, "artifacts": STACKED_ALONE},
+        NEEDS_A_MODEL,
+    ),
+    "weights that do not sum to 1": (
+        {"fusion": {"active": {**WEIGHT, "ml": 0.5}}, "artifacts": GOOD},
+        "must sum to 1",
+    ),
+    "nothing but models": (
+        {"fusion": {"active": {"ofi": 0.0, "cvd": 0.0, "ml": 1.0}}, "artifacts": GOOD},
+        "less than or equal to 0.9",
+    ),
+}
+
+
 def document(artifacts: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
     return {
         "apiVersion": "signalcanary.dev/v1alpha1",
@@ -122,6 +146,30 @@ def test_artifacts_that_cannot_be_right_are_refused(
     artifacts: dict[str, Any], message: str, api: ApiServer, namespace: str
 ) -> None:
     wanted = document(artifacts, namespace)
+    assert message in "; ".join(problem.message for problem in check(json.dumps(wanted)).problems)
+    path = f"/apis/signalcanary.dev/v1alpha1/namespaces/{namespace}/signalcanaries"
+    status, answer = api.request("POST", path, wanted)
+    assert status == 422, answer
+    assert message in answer["message"]
+
+
+def test_a_weight_of_models_is_taken_where_there_are_some(api: ApiServer, namespace: str) -> None:
+    wanted = document(GOOD, namespace)
+    wanted["spec"]["signal"]["fusion"] = {"active": WEIGHT, "quiet": {"ofi": 1, "cvd": 0, "ml": 0}}
+    assert check(json.dumps(wanted)).problems == ()
+    assert api.apply(wanted)["spec"]["signal"]["fusion"]["active"]["ml"] == 0.4
+    condition = {"metric": "signal_ml_coverage_ratio", "below": 0.8, "for": "10m"}
+    wanted["spec"]["rollback"] = {"conditions": [condition]}
+    assert check(json.dumps(wanted)).problems == ()
+    api.apply(wanted)
+
+
+@pytest.mark.parametrize(("signal", "message"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
+def test_a_weight_that_models_cannot_bear_is_refused(
+    signal: dict[str, Any], message: str, api: ApiServer, namespace: str
+) -> None:
+    wanted = document(GOOD, namespace)
+    wanted["spec"]["signal"] = signal
     assert message in "; ".join(problem.message for problem in check(json.dumps(wanted)).problems)
     path = f"/apis/signalcanary.dev/v1alpha1/namespaces/{namespace}/signalcanaries"
     status, answer = api.request("POST", path, wanted)

@@ -326,7 +326,7 @@ def test_a_model_that_is_slower_than_allowed_is_refused(bench: Bench) -> None:
         {"name": "lgb", "file": "lgb.onnx", "inputs": ["z_ofi", "z_cvd", "active"]}
     ]
     bench.write()
-    told = r"model lgb: a row, at the 99th percentile, took .* ms; 1ms is allowed"
+    told = r"model lgb: a row, at the 99th percentile, took .* ms of CPU; 1ms is allowed"
     assert re.search(told, bench.refusal())
 
 

@@ -23,13 +23,18 @@ from prometheus_client import CollectorRegistry
 from signalcanary.contract import WorkloadConfig, parse_duration
 from signalcanary.stream import HEARTBEAT_SECONDS, SIGNALS_PORT, Heartbeat
 
+from ..artifacts.errors import ArtifactRefused
+from ..artifacts.formats import NO_RUNTIME
+from ..artifacts.inference import BadModel
 from ..housekeeping import Housekeeping, UpkeepCounts
 from ..options import CONFIGURATION_ERRORS, add_common_arguments, read_config
 from ..serving import Health, serve, split_listen
 from ..store import BUCKET_SCHEME, open_storage
-from .engine import EngineConfig
+from ..store.errors import StorageError
+from .engine import EngineConfig, Models
 from .exporter import AnalysisCollector
 from .gate import GateReader
+from .models import ModelMetrics, load_models
 from .publish import Publisher, SignalMetrics, publishing
 from .runner import REPORT_SHARE, Clocks, SymbolRunner
 from .signals import FOLDER, SignalLog
@@ -91,12 +96,32 @@ def run(args: argparse.Namespace) -> int:
         print(f"analysis: {args.config}: {exc}", file=sys.stderr)
         return 2
     poll_seconds = args.poll or default_poll_seconds(config.data_path)
+    registry = CollectorRegistry()
     try:
-        asyncio.run(_run(config, config.shards[args.shard], args, poll_seconds))
+        models = _load_models(config, registry)
+    except (ArtifactRefused, BadModel, StorageError, ValueError) as exc:
+        print(f"analysis: cannot load the models: {exc}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError:
+        print(f"analysis: cannot load the models: {NO_RUNTIME}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_run(config, config.shards[args.shard], args, poll_seconds, (registry, models)))
     except zmq.ZMQError as exc:
         print(f"analysis: cannot publish at {args.publish}: {exc}", file=sys.stderr)
         return 2
     return 0
+
+
+def _load_models(config: WorkloadConfig, registry: CollectorRegistry) -> Models:
+    """The models of both configurations; none where they have none."""
+    judged, control = config.signal, config.control.signal if config.control else None
+    metrics = ModelMetrics(registry, config)
+    root = config.artifacts_root or ""
+    return Models(
+        load_models(root, judged.artifacts, metrics) if judged.artifacts else {},
+        load_models(root, control.artifacts, None) if control and control.artifacts else {},
+    )
 
 
 def default_poll_seconds(data_path: str) -> float:
@@ -109,7 +134,9 @@ async def _run(
     symbols: Sequence[str],
     args: argparse.Namespace,
     poll_seconds: float,
+    loaded: tuple[CollectorRegistry, Models],
 ) -> None:
+    registry, models = loaded
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,17 +147,16 @@ async def _run(
     storage = open_storage(config.data_path)
     gate = GateReader.of(config, args.gate)
     logs = {symbol: SignalLog(symbol, config, gate, time.time_ns) for symbol in symbols}
-    registry = CollectorRegistry()
     metrics = SnapshotMetrics(registry, config, symbols)
     keepers = {
         symbol: SnapshotKeeper(
-            storage, symbol, engine_config, metrics, clocks.monotonic, args.snapshot
+            storage, symbol, engine_config, metrics, clocks.monotonic, args.snapshot, models
         )
         for symbol in symbols
     }
     share = REPORT_SHARE / len(logs)
     runners = [
-        SymbolRunner(symbol, storage, engine_config, clocks, log, share, keepers[symbol])
+        SymbolRunner(symbol, storage, engine_config, clocks, log, share, keepers[symbol], models)
         for symbol, log in logs.items()
     ]
     upkeep = {symbol: UpkeepCounts() for symbol in symbols}

@@ -16,19 +16,22 @@ reported. The control, another configuration on the same rows, is an engine of i
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Final, Self
 
 import numpy as np
 
+from signalcanary.artifacts import Artifacts
 from signalcanary.contract import Cvd, Fusion, SignalConfig
 
 from ..store import Quality
 from . import score
 from .anytime import Anytime, AnytimeEvidence, Reference, judge_rows
 from .calibrate import FitFailure, fit_platt
+from .ensemble import Answers, Ensemble
 from .evidence import Estimate
 from .flip import Direction, bound_auc, decide_direction
 from .fusion import FusionTable
@@ -99,6 +102,8 @@ class EngineConfig:
     """Parameters of the score: for the judged configuration those it was harvested with."""
     reported_ms: tuple[int, ...] = ()
     """Horizons that are reported beside the judged one."""
+    artifacts: Artifacts | None = None
+    """Where the signal is made with models."""
     control: EngineConfig | None = None
     """What the judged configuration is compared with, at its horizon."""
 
@@ -129,6 +134,7 @@ class EngineConfig:
             tolerance_ms=_milliseconds(signal.merge.tolerance),
             auto_flip=signal.cvd.auto_flip,
             cvd=signal.cvd,
+            artifacts=signal.artifacts if signal.artifacts and signal.artifacts.models else None,
         )
 
 
@@ -166,6 +172,16 @@ class Evaluation:
     """By core metric: what it surely is, at however many looks."""
     difference_bounds: dict[str, tuple[Anytime, ...]]
     """The same of the differences to the control; empty without one."""
+    answers_ok: dict[str, float] = field(default_factory=dict)
+    """By model, the share of rows of 5 min for which it gave a probability."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is needed of models, by name: of the judged configuration, and of the control."""
+
+    judged: Mapping[str, Answers] = field(default_factory=dict)
+    control: Mapping[str, Answers] = field(default_factory=dict)
 
 
 class Engine:
@@ -175,9 +191,13 @@ class Engine:
         keep_ms: event time for which rows are kept at least.
     """
 
-    def __init__(self, config: EngineConfig, keep_ms: int = 0) -> None:
+    def __init__(
+        self, config: EngineConfig, keep_ms: int = 0, models: Models | None = None
+    ) -> None:
+        models = models or Models()
         self._config = config
         self._fusion = FusionTable(config.fusion)
+        self._ensemble = Ensemble(config.artifacts, models.judged) if config.artifacts else None
         self._join = AsOfJoin()
         horizons = (config.horizon_ms, *config.reported_ms)
         self._lanes = tuple(
@@ -204,7 +224,8 @@ class Engine:
         self._control: Engine | None = None
         self._rescore: Rescore | None = None
         if config.control is not None:
-            self._control = Engine(config.control, config.test_ms + config.horizon_ms + GRID_MS)
+            compared_ms = config.test_ms + config.horizon_ms + GRID_MS
+            self._control = Engine(config.control, compared_ms, Models(models.control))
             if not scores_alike(config.cvd, config.control.cvd):
                 self._rescore = Rescore(config.control.cvd)
 
@@ -241,6 +262,11 @@ class Engine:
             return 0
         unusable = self._find_unusable(features, joined)
         rows = len(features)
+        z_ml, ml = np.full(rows, np.nan), np.zeros(rows, np.int64)
+        if self._ensemble is not None:
+            inputs = (features.z_ofi, joined.z, features.regime)
+            usable = unusable == Unusable.USABLE
+            z_ml, ml = self._ensemble.score(features.ts_ms, features.gap_epoch, usable, inputs)
         self._window.append(
             Columns(
                 features.ts_ms,
@@ -248,6 +274,8 @@ class Engine:
                 joined.z,
                 joined.delta_ms,
                 features.regime,
+                z_ml,
+                ml,
                 unusable,
                 *blank_predictions(rows, len(self._lanes)),
             )
@@ -285,6 +313,7 @@ class Engine:
             "merge_sum_ms": self._merge_sum_ms,
             "control": self._control.export_state() if self._control else None,
             "rescore": self._rescore.export_state() if self._rescore else None,
+            "ensemble": self._ensemble.export_state() if self._ensemble else None,
         }
 
     def import_state(self, state: dict[str, Any]) -> None:
@@ -311,6 +340,8 @@ class Engine:
             self._control.import_state(state["control"])
         if self._rescore is not None:
             self._rescore.import_state(state["rescore"])
+        if self._ensemble is not None:
+            self._ensemble.import_state(state["ensemble"])
 
     def _drop_out_of_order(self, features: FeatureRows) -> FeatureRows:
         if not len(features):
@@ -379,7 +410,7 @@ class Engine:
             position = fit_ms
 
     def _score(self, rows: Columns) -> None:
-        f = self._fusion.fuse(rows.z_ofi, rows.z_cvd, rows.regime, self._direction.sign)
+        f = self._fuse(rows, self._direction.sign)
         f[rows.unusable != Unusable.USABLE] = np.nan
         rows.f[:] = f
         if self._reference is not None:
@@ -388,6 +419,10 @@ class Engine:
             if lane.fit is not None:
                 rows.p_at[:, lane.column] = lane.fit.platt.predict(f)
         self._scored.append(Scored(rows, self._direction.sign, self._judged.fit))
+
+    def _fuse(self, rows: Columns, direction: int) -> Floats:
+        z_ml = rows.z_ml if self._ensemble else None
+        return self._fusion.fuse(rows.z_ofi, rows.z_cvd, rows.regime, direction, z_ml)
 
     def _judge_settled(self, settled: Columns) -> None:
         """Take rows into the evidence, once they are both scored and labelled."""
@@ -416,14 +451,14 @@ class Engine:
         outcome = rows.outcome_at[:, lane.column]
         chosen = (rows.unusable == Unusable.USABLE) & (outcome <= Outcome.UP)
         up = outcome[chosen] == Outcome.UP
-        ts, z_ofi, z_cvd = rows.ts_ms[chosen], rows.z_ofi[chosen], rows.z_cvd[chosen]
+        ts, z_cvd = rows.ts_ms[chosen], rows.z_cvd[chosen]
         direction = self._direction
         if config.auto_flip and lane is self._judged:
             bound = bound_auc(direction.sign * z_cvd, up, ts, config.horizon_ms)
             apart = config.train_ms + config.horizon_ms
             direction = decide_direction(direction, bound, now_ms, apart)
         regime = rows.regime[chosen]
-        f = self._fusion.fuse(z_ofi, z_cvd, regime, direction.sign)
+        f = self._fuse(rows, direction.sign)[chosen]
         platt = fit_platt(f, up)
         lane.take_fit(platt, now_ms, int(up.size))
         if isinstance(platt, FitFailure):
@@ -453,6 +488,12 @@ class Engine:
             "platt_train_samples": self._train_value(),
             **self._test_values(test, span),
         }
+        answers_ok: dict[str, float] = {}
+        if self._ensemble is not None:
+            recent = self._window.between((now or 0) - MERGE_WINDOW_MS, now or 0)
+            bits = recent.ml[recent.unusable == Unusable.USABLE]
+            of_models, answers_ok = self._ensemble.evaluate(bits)
+            values |= of_models
         counts = {key: self._counts[key] for key in Count}
         counts[Count.REFITS] = self._judged.refits
         return Evaluation(
@@ -468,6 +509,7 @@ class Engine:
             dict(self._judged.failures),
             self._anytime.bounds(),
             self._differences.difference_bounds() if self._control else {},
+            answers_ok,
         )
 
     def report(self) -> Report:

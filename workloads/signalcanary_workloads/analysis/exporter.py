@@ -23,6 +23,7 @@ from signalcanary.contract import (
     EVIDENCE_SAMPLES,
     EVIDENCE_TIMESTAMP,
     HEARTBEAT,
+    ML_METRICS,
     WARMUP,
     BoundLabel,
     MetricLabel,
@@ -39,7 +40,6 @@ from .score import Reason, Value
 
 VALUE_VALID: Final = "signal_value_valid"
 _ERROR_KINDS: Final = ("CorruptEntry", "CorruptPart", "MissingPart", "OSError")
-_NAMES: Final = tuple(metric.name for metric in CORE_METRICS)
 
 _OWN_COUNTERS: Final = (
     (Count.ROWS, "analysis_feature_rows", "Feature rows read."),
@@ -66,6 +66,9 @@ class AnalysisCollector(Collector):
         self._constant = (config.namespace, config.name, config.track.value, config.revision)
         self._horizon = format_duration(config.signal.label.horizon)
         self._control = config.control.revision if config.control else None
+        artifacts = config.signal.artifacts
+        exported = (*CORE_METRICS, *ML_METRICS) if artifacts and artifacts.models else CORE_METRICS
+        self._names = tuple(metric.name for metric in exported)
 
     def describe(self) -> Iterable[Family]:
         """Nothing: the families are known only when they are collected."""
@@ -91,10 +94,10 @@ class AnalysisCollector(Collector):
         return CounterMetricFamily(name, text, labels=[*self._labels, *extra])
 
     def _core(self, states: Sequence[SymbolState]) -> Iterator[Family]:
-        for metric in CORE_METRICS:
+        for metric in (*CORE_METRICS, *ML_METRICS):
             build = self._counter if metric.kind == "counter" else self._gauge
             family = build(metric.name, metric.help)
-            for state in states:
+            for state in states if metric.name in self._names else ():
                 value = value_of(state, metric.name).value
                 if value is not None:
                     family.add_metric(self._values_of(state.symbol), value)
@@ -116,7 +119,7 @@ class AnalysisCollector(Collector):
             if state.error is None:
                 ratio = state.evaluation.warmup_ratio if state.evaluation else 0.0
                 warmup.add_metric(labels, ratio)
-            for name in _NAMES:
+            for name in self._names:
                 value = value_of(state, name)
                 valid.add_metric(
                     [*labels, name, value.reason or ""], 0.0 if value.value is None else 1.0
@@ -182,6 +185,11 @@ class AnalysisCollector(Collector):
             "Rows with a CVD score within the tolerance, over 5 min (0–1).",
         )
         sign = self._gauge("cvd_direction_sign", "Sign of the CVD score in use (+1 or −1).")
+        answers = self._gauge(
+            "signal_model_output_ok_ratio",
+            "Share of rows for which a model gave a probability, over 5 min (0–1).",
+            "model",
+        )
         counters = {key: self._counter(name, text) for key, name, text in _OWN_COUNTERS}
         for state in states:
             labels = self._values_of(state.symbol)
@@ -202,9 +210,21 @@ class AnalysisCollector(Collector):
                 lag.add_metric(labels, state.lag_seconds)
             if state.error is None:
                 sign.add_metric(labels, evaluation.direction)
+                for model, share in evaluation.answers_ok.items():
+                    answers.add_metric([*labels, model], share)
                 if evaluation.match_ratio is not None:
                     ratio.add_metric(labels, evaluation.match_ratio)
-        yield from (entries, errors, masked, failures, lag, ratio, sign, *counters.values())
+        yield from (
+            entries,
+            errors,
+            masked,
+            failures,
+            lag,
+            ratio,
+            sign,
+            answers,
+            *counters.values(),
+        )
 
     def _of_upkeep(self) -> Iterator[Family]:
         compacted = self._counter(

@@ -36,7 +36,7 @@ from ..store import (
     StoreError,
     read_part,
 )
-from .engine import Engine, EngineConfig, Evaluation
+from .engine import Engine, EngineConfig, Evaluation, Models
 from .pace import Pace
 from .report import Report
 from .rows import CVD_COLUMNS, FEATURE_COLUMNS, CvdRows, FeatureRows
@@ -95,11 +95,12 @@ class SymbolRunner:
         signals: SignalLog,
         report_share: float = REPORT_SHARE,
         snapshots: SnapshotKeeper | None = None,
+        models: Models | None = None,
     ) -> None:
         self.state = SymbolState(symbol)
         self._symbol = symbol
         self._storage = storage
-        self._engine = Engine(config)
+        self._engine = Engine(config, models=models)
         self._clocks = clocks
         self._signals = signals
         self._snapshots = snapshots

@@ -25,7 +25,7 @@ from signalcanary import __version__
 
 from .engine import EngineConfig
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """To be raised when what the engine exports changes, or the meaning of it."""
 _CODEC: Final = pa.Codec("zstd", compression_level=1)
 _ARRAY: Final = 1

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from signalcanary.contract import MetricLabel, WorkloadConfig
 
 from ..store import NotFound, Storage, StorageError, has_entry
-from .engine import Engine, EngineConfig
+from .engine import Engine, EngineConfig, Models
 from .snapshot import Ignored, Snapshot, UnusableSnapshot, decode, encode
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,9 @@ class SnapshotKeeper:
         metrics: SnapshotMetrics,
         monotonic: Callable[[], float],
         every_seconds: float = SNAPSHOT_SECONDS,
+        models: Models | None = None,
     ) -> None:
+        self._models = models
         self.key = f"state/analysis/symbol={symbol}/snapshot.msgpack"
         self._storage = storage
         self._symbol = symbol
@@ -157,7 +159,7 @@ class SnapshotKeeper:
 
     def _resume(self, data: bytes) -> Resumed:
         snapshot = decode(data, self._config)
-        engine = Engine(self._config)
+        engine = Engine(self._config, models=self._models)
         try:
             engine.import_state(snapshot.engine)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:

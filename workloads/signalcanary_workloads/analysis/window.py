@@ -28,6 +28,10 @@ class Columns:
     delta_ms: Floats
     """Age of the matched score before the tolerance; NaN if there was none."""
     regime: Codes
+    z_ml: Floats
+    """The models' score; NaN if there is none."""
+    ml: Ints
+    """What of the models' answers was good, as bits (`ensemble`)."""
     unusable: Codes
     """0 if the row can be scored, else the code of the reason."""
     f: Floats
@@ -66,9 +70,9 @@ def blank_predictions(rows: int, horizons: int) -> tuple[Floats, Floats, Floats,
 
 def _allocate(rows: int, horizons: int) -> Columns:
     ints, codes = np.zeros(rows, np.int64), np.zeros(rows, np.int8)
-    z_ofi, z_cvd, delta = (np.full(rows, np.nan) for _ in range(3))
+    z_ofi, z_cvd, delta, z_ml = (np.full(rows, np.nan) for _ in range(4))
     blank = blank_predictions(rows, horizons)
-    return Columns(ints, z_ofi, z_cvd, delta, codes, codes.copy(), *blank)
+    return Columns(ints, z_ofi, z_cvd, delta, codes, z_ml, ints.copy(), codes.copy(), *blank)
 
 
 class RowWindow:

@@ -69,7 +69,7 @@ def run_smoke(data: bytes, model: ArtifactModel, smoke: Smoke) -> Figures:
         ("a row, at the 99th percentile,", figures.p99_ms, max_inference),
     ):
         if took_ms > limit.total_seconds() * 1e3:
-            told = f"{what} took {took_ms:.3g} ms; {format_duration(limit)} is allowed"
+            told = f"{what} took {took_ms:.3g} ms of CPU; {format_duration(limit)} is allowed"
             raise BadModel(told)
     return figures
 
@@ -89,17 +89,21 @@ def make_rows(model: ArtifactModel) -> list[Floats32]:
 
 
 def _measure(data: bytes, declared: ArtifactModel) -> dict[str, Any]:
-    began = time.perf_counter()
+    """Time is the CPU's: how long a model had to wait for it says nothing of the model, and no
+    good one may be refused because the node was busy."""
+    import onnxruntime  # noqa: F401 - its own loading is not the model's
+
+    began = time.process_time()
     model = Model(data, declared)
-    load_ms = (time.perf_counter() - began) * 1e3
+    load_ms = (time.process_time() - began) * 1e3
     rows = make_rows(declared)
     first = [model.answer(rows[0]) for _ in range(WARM_UP_RUNS)]
     took_ms: list[float] = []
     answers: list[float] = []
     for row in rows:
-        before = time.perf_counter()
+        before = time.process_time()
         answers.append(model.answer(row))
-        took_ms.append((time.perf_counter() - before) * 1e3)
+        took_ms.append((time.process_time() - before) * 1e3)
         if len(took_ms) >= FEWEST_RUNS and sum(took_ms) > BUDGET_SECONDS * 1e3:
             break
     for answer in answers:
