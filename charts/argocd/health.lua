@@ -17,7 +17,7 @@ if status.conditions ~= nil then
 end
 if status.phase == "Succeeded" then
   hs.status = "Healthy"
-elseif status.phase == "RollingBack" or status.phase == "RolledBack" then
+elseif status.phase == "RollingBack" or status.phase == "VerifyingRollback" or status.phase == "RolledBack" then
   hs.status = "Degraded"
 elseif is.Paused or is.ApprovalNeeded then
   hs.status = "Suspended"

@@ -226,8 +226,8 @@ def build_status_schema() -> dict[str, Any]:
         "What the operator saw, decided and will do next; written by it alone.",
         observedGeneration=_integer("The generation of the spec that this status is about."),
         phase=_text(
-            "Verifying, Pending, Warming, Progressing, Promoting, Succeeded, RollingBack or "
-            "RolledBack."
+            "Verifying, Pending, Warming, Progressing, Promoting, Soaking, Succeeded, "
+            "RollingBack, VerifyingRollback or RolledBack."
         ),
         phaseSince=_time("When the phase was entered."),
         phaseClock=_clock(
@@ -264,6 +264,17 @@ def build_status_schema() -> dict[str, Any]:
             "once its pods are ready.",
         },
         former=_list_of(revision, "What was stable before, newest first."),
+        checks=_object(
+            "How a rollback has been verified until now.",
+            good=_integer("Checks that found all well."),
+            made=_integer("Checks that were made, one a look."),
+            last=_time("When the newest was made."),
+            clock=_clock("How long it is verified; it runs only while the metrics source answers."),
+        ),
+        climbed=_list_of(
+            {"type": "string"},
+            "Rungs of the ladder that were taken or passed over since the last promotion.",
+        ),
         lastAttempt=_integer("The highest attempt that there was."),
         subject=_text(
             "What a command is about at present, as an annotation names it: the attempt, and "

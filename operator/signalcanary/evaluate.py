@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from signalcanary.api import Condition, Of, SignalCanarySpec, Tier
-from signalcanary.contract import METRICS_BY_NAME, format_duration, shown
+from signalcanary.contract import METRICS_BY_NAME, Track, format_duration, shown
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far ahead of ours a workload's clock may run before its times are not believed."""
@@ -95,6 +95,7 @@ class MetricsSeen:
             there too is no fault of the canary.
         failure: set if the source could not be read; all else is then empty.
         revision: name of the revision that all this is of; None if nothing is known.
+        track: which of its tracks.
     """
 
     measurements: Mapping[tuple[str, str], Measurement] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class MetricsSeen:
     stable_heartbeats: Mapping[str, datetime] = field(default_factory=dict)
     failure: SourceFailure | None = None
     revision: str | None = None
+    track: Track = Track.CANARY
 
 
 class Verdict(StrEnum):

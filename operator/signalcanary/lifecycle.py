@@ -3,8 +3,11 @@
 Pure: no clock, no network, no Kubernetes. `now` is read once a look and passed in; everything
 that was observed is in `seen`; everything that must be remembered is in `state`.
 
-    Verifying → Pending → Warming → Progressing → Promoting → Succeeded
-        └─────────┴──────────┴───────────┴────────────┴→ RollingBack → RolledBack
+    Verifying → Pending → Warming → Progressing → Promoting → Soaking → Succeeded
+        └─────────┴──────────┴───────────┴────────────┴──────────┴→ RollingBack → RolledBack
+
+After RollingBack comes VerifyingRollback, where that is asked for, and from there the next rung of
+the ladder.
 
 Verifying is of configurations with artifacts alone.
 
@@ -21,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from signalcanary import explain, moves, tiers
+from signalcanary import aftermath, explain, moves, tiers
 from signalcanary.api import MAX_STAGES, OnDeadline, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -39,8 +42,10 @@ from signalcanary.moves import make_stable, new_attempt, stage_index
 from signalcanary.moves import without_canary as _without_canary
 from signalcanary.revisions import RevisionRef, canonical_hash
 from signalcanary.rollout import (
+    ARMED,
     DUE,
     GUARDED,
+    JUDGED,
     SILENCE,
     STARTING,
     SYMBOLS_HELD,
@@ -50,6 +55,8 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
+    judged_revision,
+    judged_spec,
     keepers,
     notices,
     plan,
@@ -66,6 +73,10 @@ class _Look:
     seen: Observations
     now: datetime
     judgements: tuple[Judgement, ...] = ()
+
+    def by(self, state: RolloutState) -> Scene:
+        """The look, by the spec that the state's phase is judged by."""
+        return Scene(judged_spec(self.spec, state), self.seen, self.judgements, self.now)
 
     @property
     def all_judged(self) -> bool:
@@ -114,14 +125,15 @@ def decide(
     if ahead > timedelta(0):
         # How much time has passed nobody can say: none is counted, and nothing else follows.
         state = _set_back(state, ahead, now)
-        judged = _judge(look, state) if state.phase in GUARDED else look
+        judged = _judge(look, state) if state.phase in JUDGED else look
         return Decision(state, judged.judgements, ())
     state, timers = _stop_clocks_over_gap(look, state), state.timers
     for _ in range(_MAX_STEPS):
         settled = state
         state = _adopt(look, state)
-        if state.phase in GUARDED:
+        if state.phase in JUDGED:
             look = _judge(look, state)
+        if state.phase in ARMED:
             state = _run_phase_clock(look, state)
             state = _run_timers(look, state)
             timers = state.timers
@@ -154,7 +166,8 @@ _MAX_STEPS = MAX_STAGES + len(Phase)
 
 
 def _clocks(state: RolloutState) -> list[Clock]:
-    return [*state.timers.values(), *filter(None, (state.stage_clock, state.phase_clock))]
+    checks = state.checks.clock if state.checks else None
+    return [*state.timers.values(), *filter(None, (state.stage_clock, state.phase_clock, checks))]
 
 
 def _newest(look: _Look, state: RolloutState) -> datetime:
@@ -187,7 +200,7 @@ def _adopt(look: _Look, state: RolloutState) -> RolloutState:
     state = replace(state, observed_generation=look.seen.generation)
     target, rules = look.seen.target, rules_of(look.spec)
     if _is(state.stable, target):
-        if state.phase is Phase.SUCCEEDED:
+        if state.phase in (Phase.SUCCEEDED, Phase.SOAKING):
             return state
         why = f"{target.version} is the stable revision already; nothing to roll out"
         state = replace(_without_canary(state), rejected=None)
@@ -227,20 +240,23 @@ def rules_of(spec: SignalCanarySpec) -> str:
 
 
 def _judge(look: _Look, state: RolloutState) -> _Look:
-    """Judge the canary by what is certain to be its own."""
-    seen = look.seen
-    if seen.metrics.revision is not None and not _is(state.canary, seen.metrics.revision):
-        # What was read is of the canary before; of the new one nothing can be known yet.
+    """Judge the canary, or what serves, by what is certain to be its own."""
+    seen, judged = look.seen, judged_revision(state)
+    track, revision = judged or (None, None)
+    of = (seen.metrics.track, seen.metrics.revision)
+    if of[1] is not None and (of[0] is not track or not _is(revision, of[1])):
+        # What was read is of what was judged before; of this one nothing can be known yet.
         seen = replace(seen, metrics=MetricsSeen(failure=seen.metrics.failure))
     # Until its own pods run, whatever is exported is not this canary's.
     is_running = state.phase not in STARTING
+    has_control = track is Track.CANARY and state.stable is not None
     judgements = (
         tuple(
             evaluate(
-                look.spec,
+                judged_spec(look.spec, state),
                 seen.metrics,
                 look.now,
-                has_stable=state.stable is not None,
+                has_stable=has_control,
                 held=state.held,
             )
         )
@@ -262,6 +278,7 @@ def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
         timers={key: timer.stop(last) for key, timer in state.timers.items()},
         stage_clock=state.stage_clock.stop(last) if state.stage_clock else None,
         phase_clock=state.phase_clock.stop(last) if state.phase_clock else None,
+        checks=replace(state.checks, clock=state.checks.clock.stop(last)) if state.checks else None,
     )
 
 
@@ -310,8 +327,10 @@ def _act_on_what_is_due(look: _Look, state: RolloutState) -> RolloutState:
     due = _due(look, state)
     held = {**state.held, **due}
     symbols = len(look.spec.symbols.canary)
-    # Pods that never ran are the whole canary's.
-    most = 1 if state.phase in STARTING else look.spec.rollback.most_held(symbols)
+    # Pods that never ran are the whole canary's, and what soaks has nothing left beside it that a
+    # symbol could be held back on.
+    is_whole = state.phase in STARTING or state.phase is Phase.SOAKING
+    most = 1 if is_whole else look.spec.rollback.most_held(symbols)
     if held and len(held) >= most:
         # Nothing need be due: the scope may have been edited.
         first = next(iter(due.values()), None) or next(iter(held.values()))
@@ -359,12 +378,13 @@ def _breach_due(look: _Look, state: RolloutState, judgement: Judgement) -> timed
         return None
     is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
     held_for = timer.elapsed(look.now)
-    return held_for if is_seen and held_for >= condition.for_ else None
+    return held_for if is_seen and held_for >= look.spec.rollback.hold(condition) else None
 
 
 def _active(look: _Look, state: RolloutState) -> list[str]:
-    """The symbols that the canary is judged on."""
-    return [symbol for symbol in look.spec.symbols.canary if symbol not in state.held]
+    """The symbols that the canary, or what serves, is judged on."""
+    symbols = judged_spec(look.spec, state).symbols.canary
+    return [symbol for symbol in symbols if symbol not in state.held]
 
 
 def _servers(
@@ -419,6 +439,9 @@ def _is_overdue(look: _Look, state: RolloutState) -> bool:
 
 
 def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
+    """Take the canary back; or, where nothing serves beside it, replace what serves."""
+    if state.phase is Phase.SOAKING:
+        return aftermath.climb(look.seen, state, look.now, reason, why)
     return moves.roll_back(state, look.now, reason, why)
 
 
@@ -560,7 +583,13 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
     if look.all_ok:
         why += f"; {explain.evidence(look.judgements)}"
     state = replace(make_stable(_without_canary(state), promoted), kept=kept)
+    if look.spec.soak:
+        return aftermath.begin_soak(look.spec, state, look.now, why)
     return _enter(look, state, Phase.SUCCEEDED, "Promoted", why)
+
+
+def _soaking(look: _Look, state: RolloutState) -> RolloutState:
+    return aftermath.soak(look.by(state), state)
 
 
 def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
@@ -584,8 +613,13 @@ def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
     if any(look.seen.track(track, state.rejected).pods for track in ending):
         return state
     why = state.message.replace("rolling back", "rolled back", 1)
-    phase = Phase.ROLLED_BACK if state.rejected else Phase.SUCCEEDED
-    return _enter(look, state, phase, state.reason, why, is_warning=phase is Phase.ROLLED_BACK)
+    if state.rejected is None:
+        return _enter(look, state, Phase.SUCCEEDED, state.reason, why)
+    return aftermath.end_rollback(look.by(state), state, why)
+
+
+def _verifying_rollback(look: _Look, state: RolloutState) -> RolloutState:
+    return aftermath.verify(look.by(state), state)
 
 
 def _resting(look: _Look, state: RolloutState) -> RolloutState:
@@ -598,8 +632,10 @@ _STEPS = {
     Phase.WARMING: _warming,
     Phase.PROGRESSING: _progressing,
     Phase.PROMOTING: _promoting,
+    Phase.SOAKING: _soaking,
     Phase.SUCCEEDED: _resting,
     Phase.ROLLING_BACK: _rolling_back,
+    Phase.VERIFYING_ROLLBACK: _verifying_rollback,
     Phase.ROLLED_BACK: _resting,
 }
 

@@ -1,4 +1,4 @@
-"""Reading the canaries' metrics, from Prometheus or from the workloads themselves.
+"""Reading the metrics of what is judged, from Prometheus or from the workloads themselves.
 
 `MetricsSource` is the port; `prometheus.Prometheus` is what a cluster uses. One look fetches
 every due canary at once: one instant query a metric, whatever the number of canaries. `assemble`
@@ -68,13 +68,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Target:
-    """The canary track of one SignalCanary at one revision, and the metrics asked of it.
+    """One track of one SignalCanary at one revision, and the metrics asked of it.
 
     Attributes:
         horizon: of the label that it is judged at, as the series' label has it; figures of
             other horizons are for people.
         source: name of the metrics source to ask.
         queries: what its conditions ask themselves, filled in.
+        track: the canary's, with stable beside it as the control; or stable itself, alone.
     """
 
     namespace: str
@@ -84,12 +85,20 @@ class Target:
     metrics: frozenset[str]
     source: str = DEFAULT_SOURCE
     queries: tuple[Query, ...] = ()
+    track: Track = Track.CANARY
 
 
-def build_target(spec: SignalCanarySpec, namespace: str, name: str, revision: str) -> Target:
-    """What to ask of a canary that is judged by a spec."""
+def build_target(
+    spec: SignalCanarySpec,
+    namespace: str,
+    name: str,
+    revision: str,
+    track: Track = Track.CANARY,
+) -> Target:
+    """What to ask of a revision that is judged by a spec."""
     conditions = spec.rollback.conditions
-    given = {"namespace": namespace, "name": name, "revision": revision, "track": Track.CANARY}
+    given = {"namespace": namespace, "name": name, "revision": revision, "track": track}
+    symbols = spec.symbols.canary if track is Track.CANARY else spec.symbols.full
     return Target(
         namespace,
         name,
@@ -102,8 +111,9 @@ def build_target(spec: SignalCanarySpec, namespace: str, name: str, revision: st
             Query(c.metric, symbol, fill(c.query, given | {"symbol": symbol}))
             for c in conditions
             if c.query is not None
-            for symbol in spec.symbols.canary
+            for symbol in symbols
         ),
+        track,
     )
 
 
@@ -170,7 +180,7 @@ _OWN = ""
 
 
 def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target, MetricsSeen]:
-    """Give each target the series of its own canary track, revision and horizon."""
+    """Give each target the series of its own track, revision and horizon."""
     by_owner = {(t.namespace, t.name, t.revision): t for t in targets}
     values: dict[Target, dict[_Key, list[float]]] = {t: {} for t in targets}
     evidence: dict[Target, dict[_Key, float]] = {t: {} for t in targets}
@@ -185,7 +195,6 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
             # While promoting, two revisions serve: the market is alive if either hears it.
             if math.isfinite(item.value):
                 beats[of_symbol] = max(item.value, beats.get(of_symbol, item.value))
-            continue
         target = by_owner.get(
             (
                 labels.get(MetricLabel.NAMESPACE, ""),
@@ -194,7 +203,7 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
             )
         )
         symbol = labels.get(MetricLabel.SYMBOL)
-        if target is None or symbol is None or labels.get(MetricLabel.TRACK) != Track.CANARY:
+        if target is None or symbol is None or labels.get(MetricLabel.TRACK) != target.track:
             continue
         # What has no horizon, as all of harvest's, does not depend on it.
         if labels.get(MetricLabel.HORIZON, target.horizon) != target.horizon:
@@ -214,7 +223,11 @@ def assemble(targets: Sequence[Target], series: Iterable[Series]) -> dict[Target
             known[key] = min(value, known.get(key, value))
     return {
         t: _metrics_seen(
-            t, values[t], evidence[t], bounds[t], control.get((t.namespace, t.name), {})
+            t,
+            values[t],
+            evidence[t],
+            bounds[t],
+            control.get((t.namespace, t.name), {}) if t.track is Track.CANARY else {},
         )
         for t in targets
     }
@@ -290,6 +303,7 @@ def _metrics_seen(
             if (beat := _instant(seconds)) is not None
         },
         revision=target.revision,
+        track=target.track,
     )
 
 

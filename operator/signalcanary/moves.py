@@ -78,6 +78,8 @@ def without_canary(state: RolloutState) -> RolloutState:
         rules=None,
         stage=None,
         stage_clock=None,
+        checks=None,
+        climbed=(),
         timers={},
         streaks={},
         standings={},

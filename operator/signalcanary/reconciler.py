@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from signalcanary import status as statuses
+from signalcanary.aftermath import look_up_ladder
 from signalcanary.cluster import Cluster, ClusterError, Conflict, Gone, Problem, Refused
 from signalcanary.commands import Verb
 from signalcanary.contract import Track
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
+from signalcanary.ladder import Step
 from signalcanary.lifecycle import decide
 from signalcanary.observe import observe_tracks, observe_workloads
 from signalcanary.reports import Reports
@@ -35,9 +37,8 @@ from signalcanary.resources import (
 )
 from signalcanary.revisions import Revision, RevisionRef, refer_to
 from signalcanary.rollout import (
-    GUARDED,
+    JUDGED,
     Answer,
-    Decision,
     Notice,
     Observations,
     RolloutState,
@@ -138,6 +139,8 @@ class Reconciler:
         # The image, and so the fingerprint, is of the time at which a revision was first made.
         on_record = refer_to(revisions[subject.target.name], subject.target.attempt)
         state, decided = subject.state, None
+        recorded = frozenset(revisions)
+        ladder = look_up_ladder(subject.spec, state, revisions, subject.target.attempt)
         present = looks[-1][0]
         for now, seen in looks:
             observed = Observations(
@@ -150,7 +153,8 @@ class Reconciler:
                 planned=planned,
                 # When it was asked nobody knows; it is done now, and not in the past.
                 asked=subject.asked if now == present else None,
-                recorded=frozenset(revisions),
+                recorded=recorded,
+                ladder=ladder,
             )
             decision = decide(subject.spec, state, observed, now)
             state, previous_look = decision.state, now
@@ -168,7 +172,7 @@ class Reconciler:
             now,
         )
         # A revision must be on record before any state refers to it.
-        await self._record_revision(subject, decision)
+        await self._record_revisions(subject, state, ladder)
         item = subject.item
         if self._is_worth_writing(subject, status, state, now):
             item = await self._cluster.write_status(item, status)
@@ -225,12 +229,13 @@ class Reconciler:
         return known
 
     def _records(self, subject: Subject) -> list[Live]:
-        """The ControllerRevisions that record revisions of the signal."""
-        return [
+        """The ControllerRevisions that record revisions of the signal, the newest last."""
+        records = [
             item
             for item in self._store.owned(subject.key, Kind.CONTROLLER_REVISION)
             if _label(item, LABEL_COMPONENT) == REVISION_RECORD and _is_owned(item, subject)
         ]
+        return sorted(records, key=lambda item: int(item.get("revision", 0)))
 
     def _observe_tracks(
         self,
@@ -255,14 +260,16 @@ class Reconciler:
 
     # ------------------------------------------------------------------ persisting
 
-    async def _record_revision(self, subject: Subject, decision: Decision) -> None:
-        canary = decision.state.canary
-        if canary is None or canary.name != subject.target.name:
-            return
+    async def _record_revisions(
+        self, subject: Subject, state: RolloutState, ladder: Sequence[Step]
+    ) -> None:
+        new = {subject.target.name: subject.target_revision}
+        new |= {step.ref.name: step.revision for step in ladder if step.ref and step.revision}
         on_record = {_label(item, LABEL_REVISION) for item in self._records(subject)}
-        if canary.name not in on_record:
-            manifest = build_controller_revision(subject.owner, canary, subject.target_revision)
-            self._store.put(Kind.CONTROLLER_REVISION, await self._cluster.apply(manifest))
+        for ref in (state.canary, state.stable):
+            if ref is not None and ref.name in new and ref.name not in on_record:
+                manifest = build_controller_revision(subject.owner, ref, new[ref.name])
+                self._store.put(Kind.CONTROLLER_REVISION, await self._cluster.apply(manifest))
 
     def _is_worth_writing(
         self, subject: Subject, status: Mapping[str, Any], state: RolloutState, now: datetime
@@ -276,13 +283,13 @@ class Reconciler:
         last = subject.evaluated_at
         # A clock that was set back must not keep the status from being written.
         is_due = last is None or abs(now - last) >= self._settings.status_interval
-        return is_due and state.phase in GUARDED
+        return is_due and state.phase in JUDGED
 
     def _count_transitions(self, subject: Subject, state: RolloutState) -> None:
         where = f"{subject.key.namespace}/{subject.key.name}"
         for key, symbol in state.timers.keys() - subject.state.timers.keys():
             logger.warning("%s: %s on %s began", where, key, symbol)
-        if state.phase in GUARDED:
+        if state.phase in JUDGED:
             for key, symbol in subject.state.timers.keys() - state.timers.keys():
                 logger.info("%s: %s on %s ended", where, key, symbol)
         for answer in state.hand.answers:

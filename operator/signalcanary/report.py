@@ -175,6 +175,8 @@ def build_report(item: Mapping[str, Any]) -> Report:
 _OF_DECISION: Final = {"version": "version", "name": "revision", "attempt": "attempt"}
 _OUTCOMES: Final[Mapping[str, Outcome]] = {
     Phase.SUCCEEDED: Outcome.PROMOTED,
+    Phase.SOAKING: Outcome.PROMOTED,
+    Phase.VERIFYING_ROLLBACK: Outcome.ROLLED_BACK,
     Phase.ROLLING_BACK: Outcome.ROLLED_BACK,
     Phase.ROLLED_BACK: Outcome.ROLLED_BACK,
 }

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from signalcanary.api import Tier
+from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.artifacts import Verification
 from signalcanary.commands import Asked
 from signalcanary.contract import Component, Track
 from signalcanary.evaluate import Judgement, MetricsSeen
+from signalcanary.ladder import Step
 from signalcanary.revisions import RevisionRef
 from signalcanary.tiers import Standing, Streak
 
@@ -36,8 +37,10 @@ class Phase(StrEnum):
     WARMING = "Warming"
     PROGRESSING = "Progressing"
     PROMOTING = "Promoting"
+    SOAKING = "Soaking"
     SUCCEEDED = "Succeeded"
     ROLLING_BACK = "RollingBack"
+    VERIFYING_ROLLBACK = "VerifyingRollback"
     ROLLED_BACK = "RolledBack"
 
 
@@ -46,6 +49,17 @@ STARTING = frozenset({Phase.VERIFYING, Phase.PENDING})
 
 GUARDED = STARTING | {Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING}
 """The phases in which there is a canary, which so can be rolled back."""
+
+SERVED = frozenset({Phase.SOAKING, Phase.VERIFYING_ROLLBACK})
+"""The phases in which what serves is judged, on the full symbol set and with nothing beside it."""
+
+JUDGED = GUARDED | SERVED
+
+ARMED = GUARDED | {Phase.SOAKING}
+"""The phases in which a breach or a silence that is due rolls back."""
+
+TAKEN_BACK = frozenset({Phase.ROLLING_BACK, Phase.VERIFYING_ROLLBACK, Phase.ROLLED_BACK})
+"""The phases of a rollback."""
 
 DUE = GUARDED - STARTING
 """The phases that must end by a deadline; that of the others is `noDataAfter`."""
@@ -172,6 +186,21 @@ class Hand:
 
 
 @dataclass(frozen=True)
+class Checks:
+    """How a rollback has been verified until now.
+
+    Attributes:
+        clock: runs while the metrics source can be read.
+        last: when the newest check was made; one look makes one.
+    """
+
+    clock: Clock
+    good: int = 0
+    made: int = 0
+    last: datetime | None = None
+
+
+@dataclass(frozen=True)
 class RolloutState:
     """All that one look leaves to the next."""
 
@@ -198,6 +227,10 @@ class RolloutState:
     phase_clock: Clock | None = None
     """How long the phase, or its stage, has gone on while the metrics source could be read and
     the market was heard; in the phases that must end by a deadline."""
+    checks: Checks | None = None
+    """While a rollback is verified."""
+    climbed: tuple[str, ...] = ()
+    """Rungs of the ladder that were taken or passed over, since the last promotion."""
     timers: Mapping[tuple[str, str], Clock] = field(default_factory=dict)
     streaks: Mapping[tuple[str, str], Streak] = field(default_factory=dict)
     """Of the breaches whose condition asks for several evaluations in a row; each has a timer."""
@@ -278,6 +311,7 @@ class Observations:
             stray.
         asked: what people ask for; None of a look into the past, at which nothing is done.
         recorded: names of the revisions on record.
+        ladder: what the rungs of the ladder stand for now.
     """
 
     generation: int
@@ -289,6 +323,7 @@ class Observations:
     planned: tuple[TrackPlan, ...] = ()
     asked: Asked | None = None
     recorded: frozenset[str] = frozenset()
+    ladder: tuple[Step, ...] = ()
 
     def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:
         return self.tracks.get((track, revision.name), NOTHING) if revision else NOTHING
@@ -375,3 +410,21 @@ def keepers(state: RolloutState) -> Mapping[RevisionRef, frozenset[str]]:
         if revision is not None:
             by_revision.setdefault(revision, set()).add(symbol)
     return {revision: frozenset(symbols) for revision, symbols in by_revision.items()}
+
+
+def judged_spec(spec: SignalCanarySpec, state: RolloutState) -> SignalCanarySpec:
+    """The spec by which the state's phase is judged: what serves, on all that it serves."""
+    if state.phase not in SERVED:
+        return spec
+    served = tuple(symbol for symbol in spec.symbols.full if symbol not in state.kept)
+    symbols = spec.symbols.model_copy(update={"canary": served})
+    return spec.model_copy(update={"symbols": symbols})
+
+
+def judged_revision(state: RolloutState) -> tuple[Track, RevisionRef] | None:
+    """What is judged in the state's phase, and on which track it runs; None for nothing."""
+    if state.phase in GUARDED and state.canary is not None:
+        return Track.CANARY, state.canary
+    if state.phase in SERVED and state.stable is not None:
+        return Track.STABLE, state.stable
+    return None

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from signalcanary import explain, hand_status
+from signalcanary.aftermath import time_left
 from signalcanary.api import OnNoData, SignalCanarySpec, Tier
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -32,10 +33,13 @@ from signalcanary.lifecycle import awaits_approval, until_deadline
 from signalcanary.moves import stage_index
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
-    GUARDED,
+    ARMED,
+    JUDGED,
     SILENCE,
     STARTING,
     SYMBOLS_HELD,
+    TAKEN_BACK,
+    Checks,
     Clock,
     Decision,
     Held,
@@ -43,6 +47,7 @@ from signalcanary.rollout import (
     Phase,
     RolloutState,
     Transition,
+    judged_spec,
 )
 from signalcanary.tiers import Standing, Streak
 from signalcanary.wire import format_instant as _time
@@ -81,6 +86,7 @@ def render(
     """The whole status after a look. `previous` is the status before, for the times at which
     conditions last changed."""
     state, judgements = decision.state, decision.judgements
+    judged = judged_spec(spec, state)
     status: dict[str, Any] = {
         "observedGeneration": state.observed_generation,
         "phase": state.phase.value,
@@ -97,14 +103,16 @@ def render(
         "publisher": _revision(state.publisher),
         "restoring": _revision(state.restoring),
         "former": [_revision(ref) for ref in state.former],
+        "checks": _checks(state.checks) if state.checks else None,
+        "climbed": list(state.climbed),
         "lastAttempt": state.last_attempt or None,
         "subject": hand_status.subject_of(state),
         "hand": hand_status.render_hand(state.hand),
         "rules": state.rules,
-        "warmup": _warmup(spec, state, seen.metrics),
+        "warmup": _warmup(judged, state, seen.metrics),
         "health": _health(judgements),
         "summary": _summary(judgements, state, now) or _last_summary(state, previous),
-        "symbols": _symbols(spec, state, judgements, seen.metrics, now),
+        "symbols": _symbols(judged, state, judgements, seen.metrics, now),
         "decision": render_decision(decision, seen.metrics, now) or previous.get("decision"),
         "workloads": [_workload(w) for w in workloads],
         "timers": [
@@ -139,6 +147,15 @@ def _clock(clock: Clock) -> dict[str, Any]:
         startedAt=_time(clock.started_at),
         blindSeconds=clock.blind.total_seconds() or None,
         blindSince=_time(clock.blind_since) if clock.blind_since else None,
+    )
+
+
+def _checks(checks: Checks) -> dict[str, Any]:
+    return _present(
+        good=checks.good,
+        made=checks.made,
+        last=_time(checks.last) if checks.last else None,
+        clock=_clock(checks.clock),
     )
 
 
@@ -182,7 +199,15 @@ def _revision(ref: RevisionRef | None) -> dict[str, Any] | None:
     }
 
 
+_SOAK = "soak"
+"""What stands for the stage's name while a promoted revision soaks; no stage of the spec."""
+
+
 def _stage(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> dict[str, Any] | None:
+    if state.phase is Phase.SOAKING and state.stage_clock is not None:
+        observed = _seconds(min(state.stage_clock.elapsed(now), spec.soak))
+        progress = f"{observed} of {format_duration(spec.soak)}"
+        return {"name": _SOAK, "clock": _clock(state.stage_clock), "progress": progress}
     if state.stage is None or state.stage_clock is None:
         return None
     memory = {"name": state.stage, "clock": _clock(state.stage_clock)}
@@ -203,7 +228,7 @@ def _seconds(value: timedelta) -> str:
 
 
 def _warmup(spec: SignalCanarySpec, state: RolloutState, seen: MetricsSeen) -> str | None:
-    if state.phase not in GUARDED or seen.failure is not None:
+    if state.phase not in JUDGED or seen.failure is not None:
         return None
     active = [symbol for symbol in spec.symbols.canary if symbol not in state.held]
     slowest = min((seen.warmup_ratio.get(symbol, 0.0) for symbol in active), default=0.0)
@@ -347,7 +372,7 @@ def _judged(judgements: tuple[Judgement, ...], state: RolloutState, now: datetim
 
 def _last_summary(state: RolloutState, previous: Mapping[str, Any]) -> list[str]:
     """What led to a rollback is wanted most when nothing is judged any more."""
-    taken_back = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    taken_back = state.phase in TAKEN_BACK
     return list(previous.get("summary", ())) if taken_back else []
 
 
@@ -400,7 +425,7 @@ def _message(
     now: datetime,
 ) -> str:
     """Why the rollout is where it is; what holds it up comes first."""
-    if state.phase not in GUARDED:
+    if state.phase not in ARMED:
         problem = seen.track(Track.STABLE, state.restoring).problem
         return state.message + (f"; now: {problem}" if problem else "")
     if seen.metrics.failure is not None:
@@ -415,6 +440,9 @@ def _message(
         return told + (f"; and {more} more" if more > 0 else "")
     if state.hand.pause is not None:
         return hand_status.paused(state.hand.pause)
+    if state.phase is Phase.SOAKING:
+        unknown = [j for j in judgements if not j.verdict.is_judged]
+        return f"holding: {unknown[0].message}" if unknown else state.message
     problem = seen.track(Track.CANARY, state.canary).problem
     if problem and state.phase in STARTING:
         return f"waiting for the canary's pods: {problem}"
@@ -459,8 +487,8 @@ def describe_next(
     now: datetime,
 ) -> str:
     """What happens next, and when."""
-    if state.phase not in GUARDED:
-        return _next_at_rest(state)
+    if state.phase not in ARMED:
+        return _next_at_rest(spec, state, now)
     urgent = _next_rollback(spec, state, judgements, now)
     if urgent:
         return urgent
@@ -471,6 +499,15 @@ def describe_next(
     match state.phase:
         case Phase.VERIFYING:
             return "starts the canary's pods once its artifacts are verified"
+        case Phase.SOAKING:
+            left = time_left(spec, state, now) or timedelta(0)
+            if state.stage_clock is not None and state.stage_clock.blind_since is not None:
+                return (
+                    f"the soak ends after {_seconds(left)} more of observed time; its clock "
+                    "stands still now"
+                )
+            when = f"in {_seconds(left)}, at about {_clock_time(now + left)}"
+            return f"the soak ends {when}, if nothing is breached"
         case Phase.PENDING:
             return "warms up once the canary's pods are ready"
         case Phase.WARMING:
@@ -530,8 +567,18 @@ def _deadline_in(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> 
     return until_deadline(spec, state, now) if is_running else None
 
 
-def _next_at_rest(state: RolloutState) -> str:
+def _next_at_rest(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
     match state.phase:
+        case Phase.VERIFYING_ROLLBACK:
+            rules, checks, left = spec.rollback.verify, state.checks, time_left(spec, state, now)
+            if rules is None or checks is None or left is None:
+                return "the rollback is confirmed"
+            return (
+                f"in {_seconds(left)}, at about {_clock_time(now + left)}, the rollback is "
+                f"confirmed if more than {rules.success_rate:.0%} of the checks are good "
+                f"({checks.good} of {checks.made} until now); otherwise the next rung of the "
+                "ladder is taken"
+            )
         case Phase.SUCCEEDED if state.publisher is not None and state.publisher != state.stable:
             return f"publishes signals once the pods of {state.publisher.version} are gone"
         case Phase.SUCCEEDED:
@@ -557,7 +604,7 @@ def _next_rollback(
     due = [
         (
             max(
-                judgement.condition.for_ - timer.elapsed(now),
+                spec.rollback.hold(judgement.condition) - timer.elapsed(now),
                 _evaluations_left(judgement, state) * spec.evaluation.interval,
             ),
             f"{judgement.condition.bound()} ends",
@@ -569,7 +616,7 @@ def _next_rollback(
     ]
     due += [
         (spec.evaluation.no_data_after - timer.elapsed(now), f"{symbol} sends fresh data", symbol)
-        for symbol in spec.symbols.canary
+        for symbol in judged_spec(spec, state).symbols.canary
         if spec.evaluation.on_no_data is OnNoData.ROLLBACK
         and (timer := state.timers.get((SILENCE, symbol)))
         and timer.blind_since is None
@@ -612,19 +659,21 @@ def _conditions(
     now: datetime,
 ) -> list[dict[str, Any]]:
     """Conditions by the Kubernetes API conventions."""
-    moving = state.phase in GUARDED or state.phase is Phase.ROLLING_BACK
-    taken_back = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    moving = state.phase in JUDGED or state.phase is Phase.ROLLING_BACK
+    taken_back = state.phase in TAKEN_BACK
     failure = seen.metrics.failure
     breached = any(j.verdict is Verdict.BREACHED for j in judgements)
     left_out = sorted({*state.held, *state.kept})
     needed = awaits_approval(spec, state, seen, judgements, now)
-    is_promoted, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
+    is_done, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
+    # What soaks serves everywhere, but is not done.
+    is_promoted = is_done or state.phase is Phase.SOAKING
     wanted = {
         "Promoted": (is_promoted, *_why(is_promoted, state)),
         "RolledBack": (is_rolled_back, *_why(is_rolled_back, state)),
         "Progressing": (moving, *_why(moving, state)),
         # The same three in the words of kstatus, which Flux and others go by (docs/gitops.md).
-        "Ready": (is_promoted, *_why(is_promoted, state)),
+        "Ready": (is_done, *_why(is_done, state)),
         "Reconciling": (moving, *_why(moving, state)),
         "Stalled": (is_rolled_back, *_why(is_rolled_back, state)),
         "Degraded": (
@@ -704,10 +753,12 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
         publisher=_parse_revision(status.get("publisher")),
         restoring=_parse_revision(status.get("restoring")),
         former=tuple(_read_revision(ref) for ref in status.get("former", ())),
+        checks=_parse_checks(status["checks"]) if status.get("checks") else None,
+        climbed=tuple(status.get("climbed", ())),
         last_attempt=status.get("lastAttempt", 0),
         hand=hand_status.parse_hand(status.get("hand") or {}),
         rules=status.get("rules"),
-        stage=stage.get("name"),
+        stage=stage.get("name") if Phase(status["phase"]) is not Phase.SOAKING else None,
         stage_clock=_parse_clock(stage["clock"]) if stage else None,
         phase_clock=_parse_clock(status["phaseClock"]) if status.get("phaseClock") else None,
         timers={
@@ -744,8 +795,7 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
                 reason=t["reason"],
                 message=t["message"],
                 version=t["version"],
-                is_warning=Phase(t["phase"]) in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
-                or t["reason"] == SYMBOLS_HELD,
+                is_warning=Phase(t["phase"]) in TAKEN_BACK or t["reason"] == SYMBOLS_HELD,
             )
             for t in status.get("history", ())
         ),
@@ -764,6 +814,15 @@ def _parse_clock(clock: Mapping[str, Any]) -> Clock:
         started_at=_instant(clock["startedAt"]),
         blind=timedelta(seconds=clock.get("blindSeconds", 0)),
         blind_since=_instant(blind_since) if blind_since else None,
+    )
+
+
+def _parse_checks(checks: Mapping[str, Any]) -> Checks:
+    return Checks(
+        clock=_parse_clock(checks["clock"]),
+        good=checks["good"],
+        made=checks["made"],
+        last=_instant(checks["last"]) if "last" in checks else None,
     )
 
 

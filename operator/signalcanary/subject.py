@@ -17,10 +17,7 @@ from signalcanary.commands import Asked, read_annotations
 from signalcanary.metrics_source import Target, build_target
 from signalcanary.resources import Owner, WorkloadSettings
 from signalcanary.revisions import Revision, RevisionRef, build_revision, refer_to
-from signalcanary.rollout import (
-    GUARDED,
-    RolloutState,
-)
+from signalcanary.rollout import RolloutState, judged_revision
 from signalcanary.store import Key, Live
 
 
@@ -63,11 +60,12 @@ class Subject:
         return statuses.last_evaluation(self.item.get("status") or {})
 
     def metrics_target(self) -> Target | None:
-        """What to ask the metrics source; None if no canary is being judged."""
-        revision = self.state.canary
-        if self.state.phase not in GUARDED or revision is None:
+        """What to ask the metrics source; None if nothing is being judged."""
+        judged = judged_revision(self.state)
+        if judged is None:
             return None
-        return build_target(self.spec, self.key.namespace, self.key.name, revision.name)
+        track, revision = judged
+        return build_target(self.spec, self.key.namespace, self.key.name, revision.name, track)
 
 
 def read(item: Live, settings: Settings) -> Subject:

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from signalcanary.aftermath import look_up_ladder
 from signalcanary.api import SignalCanarySpec
 from signalcanary.artifacts import Refusal, Verification
 from signalcanary.commands import read_annotations
 from signalcanary.contract import Component, Track
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen, SourceFailure
 from signalcanary.lifecycle import decide
-from signalcanary.revisions import RevisionRef, build_revision, refer_to
+from signalcanary.revisions import Revision, build_revision, refer_to
 from signalcanary.rollout import (
     NOTHING,
     Answer,
@@ -30,6 +31,8 @@ from signalcanary.rollout import (
     RolloutState,
     TrackPlan,
     TrackSeen,
+    judged_revision,
+    judged_spec,
     plan,
 )
 from signalcanary.status import last_evaluation, parse, render
@@ -91,6 +94,7 @@ class World:
         pods_start: whether the workloads that are wanted become ready.
         pods_stop: whether the workloads that are not wanted go.
         refusals: what is found wrong with artifacts, where pods that look at them start.
+        of_version: values that differ for one version, whichever revision of it is judged.
     """
 
     source_answers: bool = True
@@ -102,24 +106,31 @@ class World:
     pods_start: bool = True
     pods_stop: bool = True
     refusals: tuple[Refusal, ...] = ()
+    of_version: dict[str, dict[str, float]] = field(default_factory=dict)
     samples: int = 5000
     tracks: dict[tuple[Track, str], TrackSeen] = field(default_factory=dict)
     running: dict[tuple[Track, str], TrackPlan] = field(default_factory=dict)
 
-    def metrics(
-        self, spec: SignalCanarySpec, canary: RevisionRef | None, now: datetime
-    ) -> MetricsSeen:
+    def metrics(self, spec: SignalCanarySpec, state: RolloutState, now: datetime) -> MetricsSeen:
         if not self.source_answers:
             return MetricsSeen(failure=SourceFailure("SourceTimeout", "no answer within 8 s"))
-        if canary is None or not self.tracks.get((Track.CANARY, canary.name), NOTHING).is_ready:
+        judged = judged_revision(state)
+        if judged is None:
             return MetricsSeen()
+        track, revision = judged
+        if not self.tracks.get((track, revision.name), NOTHING).is_ready:
+            return MetricsSeen()
+        spec = judged_spec(spec, state)
         measurements, beats = {}, {}
         for symbol in spec.symbols.canary:
             at = self.silent.get(symbol, now)
             beats[symbol] = at
             for condition in spec.rollback.conditions:
                 metric = condition.metric
-                value = self.of_symbol.get((metric, symbol), self.values.get(metric))
+                usual = self.of_version.get(revision.version, {}).get(
+                    metric, self.values.get(metric)
+                )
+                value = self.of_symbol.get((metric, symbol), usual)
                 measurements[metric, symbol] = Measurement(
                     values=() if value is None else (value,),
                     samples=self.samples,
@@ -127,9 +138,12 @@ class World:
                     bounds=self.bounds.get(metric, surely(value)),
                 )
         warmup = dict.fromkeys(spec.symbols.canary, 1.0)
-        serves = any(track is Track.STABLE and t.is_ready for (track, _), t in self.tracks.items())
-        control = {s: self.stable_silent.get(s, now) for s in beats} if serves else {}
-        return MetricsSeen(measurements, beats, warmup, control, revision=canary.name)
+        serves = any(side is Track.STABLE and t.is_ready for (side, _), t in self.tracks.items())
+        has_control = serves and track is Track.CANARY
+        control = {s: self.stable_silent.get(s, now) for s in beats} if has_control else {}
+        return MetricsSeen(
+            measurements, beats, warmup, control, revision=revision.name, track=track
+        )
 
 
 class Sim:
@@ -146,7 +160,7 @@ class Sim:
         self.seen: Observations | None = None
         self.full_sets: dict[str, frozenset[str]] = {}
         self.annotations: dict[str, str] = {}
-        self.records: set[str] = set()
+        self.records: dict[str, Revision] = {}
 
     @property
     def state(self) -> RolloutState:
@@ -181,12 +195,13 @@ class Sim:
     def observe(self) -> Observations:
         revision = build_revision(self.spec, "img:1")
         target = refer_to(revision, self.generation)
+        state = self.state
         self.full_sets[target.name] = frozenset(revision.symbols)
-        self.records.add(target.name)
+        self.records.setdefault(target.name, revision)
         return Observations(
             generation=self.generation,
             target=target,
-            metrics=self.world.metrics(self.spec, self.state.canary, self.now),
+            metrics=self.world.metrics(self.spec, state, self.now),
             tracks=dict(self.world.tracks),
             previous_look=last_evaluation(self.status),
             stable_symbols=self.full_sets.get(self.state.stable.name)
@@ -195,6 +210,7 @@ class Sim:
             planned=plan(self.state),
             asked=read_annotations(self.annotations),
             recorded=frozenset(self.records),
+            ladder=look_up_ladder(self.spec, state, self.records, self.generation),
         )
 
     def look(self) -> Decision:

@@ -45,6 +45,7 @@ from signalcanary.lifecycle import build_gate, decide, rules_of
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,
+    SERVED,
     SILENCE,
     STARTING,
     SYMBOLS_HELD,
@@ -490,7 +491,11 @@ DIAGRAM = {
     *((p, Phase.ROLLING_BACK, "CanaryNotRunning") for p in STARTING),
     *((p, Phase.ROLLING_BACK, "DeadlineExceeded") for p in RUNNING),
     *((Phase.ROLLING_BACK, Phase.ROLLED_BACK, reason) for reason in ROLLED_BACK_FOR),
-    *((p, start, STARTED) for p in Phase if p is not Phase.ROLLING_BACK for start in STARTING),
+    *(
+        (p, start, STARTED)
+        for p in set(Phase) - SERVED - {Phase.ROLLING_BACK}
+        for start in STARTING
+    ),
     *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*GUARDED, Phase.ROLLED_BACK)),
     *((p, Phase.WARMING, "RulesChanged") for p in RUNNING),
     *((p, p, "RulesChanged") for p in STARTING),
@@ -840,12 +845,16 @@ def inputs_at(node: Node, number: int) -> Iterator[Input]:
     before them however many are; and the whole product only where no hand is on it."""
     state = node.state
     if state.hand != Hand() or state.restoring:
-        yield from HELD
+        # There are four times as many states as without a hand: in the everyday run some of it at
+        # each, which is all of it over those that differ in little.
+        some = random.Random(number)
+        yield from HELD if IS_THOROUGH else some.sample(HELD, 6)
         if not state.timers:
-            yield from (Input(ask=verb) for verb in Verb)
+            verbs = [Input(ask=verb) for verb in Verb]
+            yield from verbs if IS_THOROUGH else some.sample(verbs, 3)
         return
     yield from PLAIN
-    if not state.timers and SCOPE == "All":
+    if not state.timers and SCOPE == "All" and (IS_THOROUGH or number % 5 == 0):
         yield from BY_HAND
     if len(WHOLE) <= SAMPLE:
         yield from WHOLE
@@ -902,7 +911,8 @@ def test_the_laws_hold_on_every_edge(explored: Explored, capsys: Any) -> None:
     with capsys.disabled():
         print(f"\n{len(explored.nodes)} states, {explored.edges} edges, {SAMPLE} sampled a state")
     phases = {node.state.phase for node in explored.nodes.values()}
-    assert phases == set(Phase)
+    # Soaking and the ladder come after a promotion and have walks of their own.
+    assert phases == set(Phase) - SERVED
 
 
 @pytest.mark.parametrize("by", [5 * SECOND, timedelta(hours=1)], ids=["a little", "an hour"])
@@ -1025,14 +1035,25 @@ def page(ways: set[tuple[Phase, Phase, str]]) -> str:
         "that is due holds back its symbol alone, and the phase stays as it is: `SymbolsHeld`.",
         "With as many as the scope allows, the canary is taken back as above.",
     ]
+    lines += [
+        "",
+        "With `soak` (`tests/sim/test_ladder.py`) Promoting → Soaking → Succeeded: `Promoted`,",
+        "then `Soaked`. A breach or a silence that is due while soaking takes what serves back:",
+        "Soaking → RollingBack, and the first rung of `rollback.ladder` that can be had serves.",
+        "With `rollback.verify` RollingBack → VerifyingRollback → RolledBack; if too few checks",
+        "were good, `RollbackNotVerified`, back to RollingBack with the next rung",
+        "([why](designs/008-soak-and-ladder.md)).",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def test_the_document_shows_what_was_explored(explored: Explored) -> None:
     if SCOPE != "All":
         return  # without hands, and but for what is said of it in words
-    assert explored.ways == DIAGRAM, "what is allowed but never happens, or the reverse"
-    text = page(explored.ways)
+    assert explored.ways <= DIAGRAM, "what is not allowed happens"
+    if IS_THOROUGH:
+        assert explored.ways == DIAGRAM, "what is allowed never happens"
+    text = page(DIAGRAM)
     if os.environ.get("SIGNALCANARY_WRITE_DOCS"):
         PAGE.write_text(text)
     assert PAGE.read_text() == text, "run make docs"

@@ -13,7 +13,9 @@ from signalcanary.contract import Track
 from signalcanary.evaluate import Verdict
 from signalcanary.lifecycle import build_gate
 from signalcanary.rollout import (
+    ARMED,
     GUARDED,
+    SERVED,
     Phase,
     plan,
 )
@@ -174,3 +176,62 @@ def test_from_wherever_it_got_a_healed_world_ends_at_rest(
     sim.run(timedelta(minutes=5))
     assert sim.phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK)
     assert sim.state.observed_generation == sim.generation
+
+
+SOAK: dict[str, Any] = {
+    **SPEC,
+    "stages": [{"name": "quick", "duration": "0s"}],
+    "soak": "2m",
+    "rollback": {
+        **SPEC["rollback"],
+        "delay": "10s",
+        "verify": {"for": "1m", "successRate": 0.8},
+        "ladder": [
+            {"name": "plain", "disable": ["Regimes"]},
+            {"name": "before", "revision": "Previous"},
+            {"name": "nothing", "stop": True},
+        ],
+    },
+}
+LADDER = tuple(rung["name"] for rung in SOAK["rollback"]["ladder"])
+
+
+@settings(max_examples=60)
+@given(events=WALKS)
+def test_the_laws_of_the_ladder_hold_on_every_walk(
+    start: Callable[..., Any], events: list[tuple[str, int]]
+) -> None:
+    sim = start(**SOAK)
+    sim.run_until(Phase.SOAKING)
+    for event, count in events:
+        disturb(sim, event)
+        for _ in range(count):
+            before = sim.state
+            sim.now += 10 * SECOND
+            decision = sim.look()
+            after = decision.state
+            verdicts = {j.verdict for j in decision.judgements}
+            climbed = [
+                t for t in decision.transitions if t.phase is Phase.ROLLING_BACK
+            ] and before.phase in SERVED
+
+            if climbed:
+                assert sim.seen.metrics.failure is None, "replaced blind"
+                assert after.rejected == before.stable
+                assert after.stable is None or after.stable.name != before.stable.name
+            if before.phase in SERVED and not climbed and after.phase is not Phase.PENDING:
+                assert after.stable == before.stable, "replaced without a rung"
+            if "Soaked" in [t.reason for t in decision.transitions]:
+                assert verdicts <= {Verdict.OK, Verdict.UNPROVEN}
+                assert before.phase is Phase.SOAKING
+            # In the order of the ladder, and no rung twice.
+            assert after.climbed == LADDER[: len(after.climbed)]
+            if after.stable is None and before.stable is not None:
+                assert after.climbed == LADDER, "nothing serves, though a rung was left"
+            if after.phase is Phase.VERIFYING_ROLLBACK:
+                assert after.checks is not None
+                assert after.checks.good <= after.checks.made
+            else:
+                assert after.checks is None
+            if after.phase not in ARMED:
+                assert after.timers == {}

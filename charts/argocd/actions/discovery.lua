@@ -12,7 +12,7 @@ local running = judged or phase == "Pending"
 local named = status.subject ~= nil
 
 local actions = {}
-actions["pause"] = {["disabled"] = not (running and not wants_pause)}
+actions["pause"] = {["disabled"] = not ((running or phase == "Soaking") and not wants_pause)}
 actions["resume"] = {["disabled"] = not wants_pause}
 actions["approve"] = {["disabled"] = not (named and is.ApprovalNeeded)}
 actions["skip"] = {["disabled"] = not (named and phase == "Progressing" and not is.Paused)}

@@ -12,6 +12,7 @@ guard.
 from __future__ import annotations
 
 from signalcanary.api.conditions import Condition, Mode, Of, Rollback, Scope, Tier, seed_conditions
+from signalcanary.api.ladder import Feature, Rung, Verify
 from signalcanary.api.names import (
     API_VERSION,
     DEFAULT_SOURCE,
@@ -54,18 +55,21 @@ __all__ = [
     "Bucket",
     "Condition",
     "Evaluation",
+    "Feature",
     "Mode",
     "Of",
     "OnDeadline",
     "OnNoData",
     "ReclaimPolicy",
     "Rollback",
+    "Rung",
     "Scope",
     "SignalCanarySpec",
     "Stage",
     "Storage",
     "Symbols",
     "Tier",
+    "Verify",
     "Workloads",
     "seed_conditions",
 ]

@@ -9,6 +9,14 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
+from signalcanary.api.ladder import (
+    LADDER_RULES,
+    MAX_RUNGS,
+    Rung,
+    Verify,
+    check_ladder,
+    default_ladder,
+)
 from signalcanary.api.names import (
     MAX_CONDITIONS,
     MAX_SYMBOLS,
@@ -493,6 +501,30 @@ class Rollback(Model):
                 share = math.ceil(round(self.quorum * symbols, 9))
                 return min(symbols, share if self.quorum < 1 else int(self.quorum))
 
+    delay: Duration = Field(
+        default=timedelta(0),
+        description="Time between a breach that has held for its `for` and the rollback; a "
+        "recovery within it cancels the rollback. Unit: wall clock.",
+    )
+    verify: Verify | None = Field(
+        default=None,
+        description="How what serves after a rollback is checked. Without it a rollback ends when "
+        "the pods of the bad revision are gone.",
+    )
+    ladder: tuple[Rung, ...] = Field(
+        default=default_ladder(),
+        min_length=1,
+        max_length=MAX_RUNGS,
+        description="What takes the place of a revision that serves and turns out to be bad, "
+        "while soaking or in the verification of a rollback: the first rung that can be had, then "
+        "the next.",
+        json_schema_extra={"x-kubernetes-validations": [*LADDER_RULES]},
+    )
+
+    def hold(self, condition: Condition) -> timedelta:
+        """How long a breach of a condition must last until it rolls back."""
+        return condition.for_ + self.delay
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         directions = tuple(f"{c.subject} {c.sign}" for c in self.conditions)
@@ -502,4 +534,5 @@ class Rollback(Model):
             raise ValueError(_QUORUM_HELP)
         if self.quorum is not None and self.quorum >= 1 and not self.quorum.is_integer():
             raise ValueError(f"quorum: {_WHOLE_OR_SHARE}")
+        check_ladder(self.ladder)
         return self

@@ -23,6 +23,7 @@ from signalcanary.contract import (
     SHORTEST_WINDOW,
     WINDOW_HELP,
     DataSource,
+    Duration,
     Model,
     SignalConfig,
 )
@@ -85,6 +86,12 @@ class SignalCanarySpec(Model):
                 )
             ]
         },
+    )
+    soak: Duration = Field(
+        default=timedelta(0),
+        description="How long a promoted revision must be judged healthy on the full symbol set "
+        "while the conditions stay armed; if one of them is breached, rollback.ladder says what "
+        "serves instead. Unit: wall clock.",
     )
     rollback: Rollback = Field(default=Rollback(), description="When the canary is taken back.")
     evaluation: Evaluation = Field(default=Evaluation(), description="How the canary is looked at.")

@@ -40,7 +40,9 @@ _PHASES: Final = {
     Phase.PENDING: "#eeeeee",
     Phase.WARMING: "#f6e8c3",
     Phase.PROMOTING: "#c7e9c0",
+    Phase.SOAKING: "#e5f5e0",
     Phase.ROLLING_BACK: "#fbb4a0",
+    Phase.VERIFYING_ROLLBACK: "#fdd0b5",
 }
 _STAGES: Final = ("#d0e1f2", "#b0cbe8", "#94b8de", "#7aa6d4")
 _ROW_INCHES: Final = 2.0

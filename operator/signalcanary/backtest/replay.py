@@ -48,7 +48,10 @@ class Rollout:
         stages = tuple(
             s.model_copy(update={"approval": Approval.NOT_REQUIRED}) for s in spec.stages
         )
-        self._spec = spec.model_copy(update={"stages": stages})
+        # It ends with the promotion or the rollback of the canary: nothing is known of after.
+        rollback = spec.rollback.model_copy(update={"verify": None})
+        changes = {"stages": stages, "soak": timedelta(0), "rollback": rollback}
+        self._spec = spec.model_copy(update=changes)
         self._target = target
         self._tracks: dict[tuple[Track, str], TrackSeen] = {}
 

@@ -15,7 +15,7 @@ from signalcanary.console.health import stand
 from signalcanary.contract import format_duration
 from signalcanary.evaluate import Verdict
 from signalcanary.judged import explain_row, rows_of_decision
-from signalcanary.rollout import GUARDED, Phase
+from signalcanary.rollout import ARMED, Phase
 from signalcanary.status import parse
 
 
@@ -59,7 +59,7 @@ def _blocks(item: Mapping[str, Any], now: datetime) -> list[str]:
     """What keeps the canary from the next stage, or from the promotion, each in a sentence."""
     status = item["status"]
     state = parse(status)
-    if state.phase not in GUARDED:
+    if state.phase not in ARMED:
         return []
     told = [
         condition["message"]

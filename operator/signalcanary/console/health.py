@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from signalcanary.api import SignalCanarySpec
 from signalcanary.moves import stage_index
-from signalcanary.rollout import GUARDED, Phase, RolloutState
+from signalcanary.rollout import JUDGED, TAKEN_BACK, Phase, RolloutState
 from signalcanary.status import last_evaluation, parse
 
 
@@ -73,11 +73,11 @@ def stand(item: Mapping[str, Any], now: datetime) -> Standing:
     def holds(kind: str) -> bool:
         return bool(conditions.get(kind, {}).get("status") == "True")
 
-    if holds("Degraded") or state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
+    if holds("Degraded") or state.phase in TAKEN_BACK:
         return Standing(Health.DEGRADED, problem)
     if problem:
         return Standing(Health.HELD, problem)
-    if state.phase not in GUARDED:
+    if state.phase not in JUDGED:
         return Standing(Health.HEALTHY)
     is_blind = conditions.get("MetricsAvailable", {}).get("status") == "False"
     if is_blind or holds("Paused") or holds("ApprovalNeeded") or _stands_still(item, state, now):
@@ -107,7 +107,7 @@ def _unseen(item: Mapping[str, Any], state: RolloutState) -> str:
 def _unwatched(status: Mapping[str, Any], state: RolloutState, now: datetime) -> str:
     """Whether the operator should have written something, and has not."""
     last = last_evaluation(status)
-    if last is None or state.phase not in GUARDED or now - last <= SILENT_AFTER:
+    if last is None or state.phase not in JUDGED or now - last <= SILENT_AFTER:
         return ""
     return (
         f"the operator last wrote at {last:%Y-%m-%d %H:%M:%S} UTC, though it does every 30 s while "

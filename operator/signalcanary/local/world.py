@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from signalcanary.aftermath import look_up_ladder
 from signalcanary.api import API_VERSION, KIND, SignalCanarySpec
 from signalcanary.artifacts import Verification
 from signalcanary.commands import read_annotations
@@ -32,12 +33,12 @@ from signalcanary.metrics_source import Series, assemble, build_target, series_n
 from signalcanary.resources import Owner, build_workload_config, find_control, stateful_set_name
 from signalcanary.revisions import Revision, build_revision, refer_to
 from signalcanary.rollout import (
-    GUARDED,
     Decision,
     Observations,
     Phase,
     RolloutState,
     TrackSeen,
+    judged_revision,
     plan,
 )
 from signalcanary.status import WorkloadSeen, parse, render
@@ -259,6 +260,7 @@ class LocalRollout:
             planned=plan(state),
             asked=read_annotations(self.metadata.get("annotations")),
             recorded=frozenset(self._revisions),
+            ladder=look_up_ladder(spec, state, self._revisions, self._generation),
         )
         now = self.host.clock()
         decision = decide(spec, state, seen, now)
@@ -291,15 +293,17 @@ class LocalRollout:
         await asyncio.gather(*(ask(r) for r in self._slots.values() if r.ending is None))
 
     async def _measure(self, spec: SignalCanarySpec, state: RolloutState) -> MetricsSeen:
-        if state.canary is None or state.phase not in GUARDED:
+        judged = judged_revision(state)
+        if judged is None:
             return MetricsSeen()
+        track, revision = judged
         urls = [
             url
             for slot, running in self._slots.items()
-            if slot.track is Track.CANARY and (url := running.process.look().url) is not None
+            if slot.track is track and (url := running.process.look().url) is not None
         ]
         pages = await asyncio.gather(*(self.host.probe.scrape(url) for url in urls))
-        target = build_target(spec, self.namespace, self.name, state.canary.name)
+        target = build_target(spec, self.namespace, self.name, revision.name, track)
         asked = set(series_names([target]))
         series: list[Series] = [one for page in pages for one in page if one.metric in asked]
         return assemble([target], series)[target]

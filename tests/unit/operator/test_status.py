@@ -21,6 +21,7 @@ from signalcanary.rollout import (
     GUARDED,
     MAX_HISTORY,
     Answer,
+    Checks,
     Clock,
     Decision,
     Hand,
@@ -87,7 +88,7 @@ def state_in(phase: Phase, **changes: Any) -> RolloutState:
         observed_generation=2,
         canary=CANARY if phase in GUARDED else None,
         stable=STABLE,
-        rejected=CANARY if phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK) else None,
+        rejected=CANARY if phase in TAKEN_BACK else None,
         history=(Transition(NOW - MINUTE, phase, "Because", message, "v2"),),
     )
     if phase in (Phase.PROGRESSING, Phase.PROMOTING):
@@ -110,13 +111,15 @@ WORDS = st.text(max_size=20)
 HELD = st.builds(Held, INSTANTS, WORDS, WORDS)
 STREAKS = st.builds(Streak, st.integers(1, 1000), INSTANTS)
 STANDINGS = st.builds(Standing, st.sampled_from(Tier), INSTANTS, WORDS, st.none() | INSTANTS)
+CHECKS = st.builds(Checks, CLOCKS, st.integers(0, 99), st.integers(0, 99), st.none() | INSTANTS)
+TAKEN_BACK = (Phase.ROLLING_BACK, Phase.VERIFYING_ROLLBACK, Phase.ROLLED_BACK)
 REFS = st.builds(RevisionRef, WORDS, WORDS, WORDS, st.integers(1, 2**53))
 
 
 @st.composite
 def transitions(draw: st.DrawFn) -> Transition:
     phase = draw(st.sampled_from(Phase))
-    is_warning = phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    is_warning = phase in TAKEN_BACK
     return Transition(draw(INSTANTS), phase, draw(WORDS), draw(WORDS), draw(WORDS), is_warning)
 
 
@@ -140,7 +143,7 @@ def states(draw: st.DrawFn) -> RolloutState:
     history = tuple(draw(st.lists(transitions(), min_size=1, max_size=MAX_HISTORY)))
     phase = history[0].phase
     guarded, staged = phase in GUARDED, phase in (Phase.PROGRESSING, Phase.PROMOTING)
-    taken_back = phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    taken_back, soaks = phase in TAKEN_BACK, phase is Phase.SOAKING
     names = st.sampled_from(["shadow", "canary", "edited-away"])
     keys = st.tuples(WORDS, WORDS)
     timers = draw(st.dictionaries(keys, CLOCKS, max_size=4)) if guarded else {}
@@ -158,7 +161,9 @@ def states(draw: st.DrawFn) -> RolloutState:
         last_attempt=draw(st.integers(0, 2**53)),
         hand=draw(HANDS),
         stage=draw(names) if staged else None,
-        stage_clock=draw(CLOCKS) if staged else None,
+        stage_clock=draw(CLOCKS) if staged or soaks else None,
+        checks=draw(CHECKS) if phase is Phase.VERIFYING_ROLLBACK else None,
+        climbed=tuple(draw(st.lists(WORDS, max_size=3))),
         phase_clock=draw(st.none() | CLOCKS) if guarded else None,
         timers=timers,
         streaks={key: draw(STREAKS) for key in timers if draw(st.booleans())},

@@ -1,0 +1,188 @@
+"""After the promotion: soaking, the ladder, and whether a rollback has helped. Pure.
+
+Design 008. The guards of `lifecycle.py` stay armed while a promoted revision soaks. There is no
+untouched stable beside it any more, so what they take back is replaced: by the first rung of the
+ladder that can be had. Whether that is any better is looked at too, and if not, the next rung is
+taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from signalcanary.api import SignalCanarySpec
+from signalcanary.contract import Track, format_duration
+from signalcanary.evaluate import Silence, Verdict, silence_of
+from signalcanary.hand import Scene
+from signalcanary.ladder import Step, resolve
+from signalcanary.moves import enter, new_attempt
+from signalcanary.revisions import Revision, RevisionRef
+from signalcanary.rollout import SERVED, Checks, Clock, Observations, Phase, RolloutState
+
+
+def look_up_ladder(
+    spec: SignalCanarySpec, state: RolloutState, known: dict[str, Revision], attempt: int
+) -> tuple[Step, ...]:
+    """What the ladder's rungs stand for, where the state's phase may end on it.
+
+    Args:
+        known: the revisions on record, by name; those that rungs bring are added.
+        attempt: generation of the spec.
+    """
+    if state.phase not in SERVED:
+        return ()
+    before = state.former[0] if state.former else None
+    ladder = resolve(spec, state.stable, before, known, attempt)
+    for step in ladder:
+        if step.ref is not None and step.revision is not None:
+            known.setdefault(step.ref.name, step.revision)
+    return ladder
+
+
+_IS_VERIFIED = " is verified for "
+
+
+def begin_soak(
+    spec: SignalCanarySpec, state: RolloutState, now: datetime, why: str
+) -> RolloutState:
+    """Go on watching what has just been made stable."""
+    state = replace(state, stage_clock=Clock(now))
+    why += f"; it soaks for {format_duration(spec.soak)}, every guard armed"
+    return enter(state, now, Phase.SOAKING, "Promoted", why)
+
+
+def soak(scene: Scene, state: RolloutState) -> RolloutState:
+    """Let the clock of the soak run while everything can be judged; at its end it is over."""
+    judged = bool(scene.judgements) and all(j.verdict.is_judged for j in scene.judgements)
+    # A status may have been tampered with: then the soak begins anew.
+    clock = state.stage_clock or Clock(scene.now)
+    is_held = state.hand.pause is not None
+    clock = clock.run(scene.now) if judged and not is_held else clock.stop(scene.now)
+    state = replace(state, stage_clock=clock)
+    is_calm = all(j.verdict is not Verdict.BREACHED and not j.is_critical for j in scene.judgements)
+    if is_held or not (judged and is_calm and clock.elapsed(scene.now) >= scene.spec.soak):
+        return state
+    version = state.stable.version if state.stable else ""
+    why = f"{version} has soaked for {format_duration(scene.spec.soak)} and serves the full set"
+    state = replace(state, stage_clock=None, timers={}, streaks={}, climbed=())
+    return enter(state, scene.now, Phase.SUCCEEDED, "Soaked", why)
+
+
+def climb(
+    seen: Observations, state: RolloutState, now: datetime, reason: str, why: str
+) -> RolloutState:
+    """Put the next rung of the ladder in the place of what serves."""
+    if not seen.ladder:
+        return state  # What the rungs stand for is known from the next look on.
+    bad = state.stable
+    passed_over = ""
+    chosen: RevisionRef | None = None
+    words = "nothing is left on the ladder, so nothing serves"
+    climbed = state.climbed
+    for step in seen.ladder:
+        if step.name in climbed:
+            continue
+        climbed = (*climbed, step.name)
+        if step.problem is not None:
+            passed_over += f"rung {step.name} is passed over, as {step.problem}; "
+            continue
+        chosen = step.ref
+        serves = f"{chosen.version} (revision {chosen.name}) serves" if chosen else "nothing serves"
+        words = f"rung {step.name} of the ladder: {serves}"
+        break
+    version = bad.version if bad else "what served"
+    message = f"rolling back {version}: {why}; {passed_over}{words}"
+    # The transition is about what is taken back, so it is noted before the rung is put in place.
+    state = enter(
+        replace(state, rejected=bad), now, Phase.ROLLING_BACK, reason, message, is_warning=True
+    )
+    # A symbol that an earlier revision goes on serving stays there, unless the rung is that one.
+    kept = {
+        symbol: ref
+        for symbol, ref in state.kept.items()
+        if chosen is not None and not (ref is not None and ref.name == chosen.name)
+    }
+    former = state.former
+    if chosen is not None:
+        known = next((ref for ref in former if ref.name == chosen.name), None)
+        former = tuple(ref for ref in former if ref.name != chosen.name)
+        if known is None:
+            state, chosen = new_attempt(state, chosen)
+    return replace(
+        state,
+        stable=chosen,
+        kept=kept,
+        former=former,
+        climbed=climbed,
+        stage_clock=None,
+        checks=None,
+        timers={},
+        streaks={},
+        standings={},
+    )
+
+
+def end_rollback(scene: Scene, state: RolloutState, why: str) -> RolloutState:
+    """The bad revision is gone: verify what serves now, where that is asked for."""
+    stable = state.stable
+    if scene.spec.rollback.verify is None or stable is None:
+        return enter(state, scene.now, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
+    # The first check is the next look's: at this one nothing has been read of it yet.
+    state = replace(state, checks=Checks(Clock(scene.now), last=scene.now))
+    why += f"; {stable.version}{_IS_VERIFIED}"
+    why += format_duration(scene.spec.rollback.verify.for_)
+    return enter(state, scene.now, Phase.VERIFYING_ROLLBACK, state.reason, why, is_warning=True)
+
+
+def verify(scene: Scene, state: RolloutState) -> RolloutState:
+    """Make one check a look; when there have been enough, say whether the rollback has helped."""
+    rules, stable, now = scene.spec.rollback.verify, state.stable, scene.now
+    if rules is None or stable is None:
+        # The spec was edited meanwhile: nothing is to be verified any more.
+        return _verified(state, now, "serves, and is not to be verified any more")
+    checks = state.checks or Checks(Clock(now))
+    if scene.seen.metrics.failure is not None:
+        return replace(state, checks=replace(checks, clock=checks.clock.stop(now)))
+    if checks.last is None or now > checks.last:
+        good = checks.good + _is_good(scene, state)
+        checks = Checks(checks.clock.run(now), good, checks.made + 1, now)
+        state = replace(state, checks=checks)
+    if checks.clock.elapsed(now) < rules.for_:
+        return state
+    told = f"{checks.good} of {checks.made} checks were good"
+    if checks.good > rules.success_rate * checks.made:
+        return _verified(state, now, f"is verified: {told}")
+    problem = scene.seen.track(Track.STABLE, stable).problem
+    told = f"{stable.version} was verified, and {told}, not more than {rules.success_rate:.0%}" + (
+        f" ({problem})" if problem else ""
+    )
+    return climb(scene.seen, state, now, "RollbackNotVerified", told)
+
+
+def _verified(state: RolloutState, now: datetime, told: str) -> RolloutState:
+    message = f"{state.message.rpartition(_IS_VERIFIED)[0]} {told}"
+    state = replace(state, checks=None)
+    return enter(state, now, Phase.ROLLED_BACK, state.reason, message, is_warning=True)
+
+
+def _is_good(scene: Scene, state: RolloutState) -> bool:
+    """One check of what serves: its pods are ready, every symbol sends fresh data, and nothing is
+    breached. What cannot be judged yet, as its windows are still filling, is no fault of it."""
+    symbols = scene.spec.symbols.canary
+    fresh = (silence_of(s, scene.spec, scene.seen.metrics, scene.now) for s in symbols)
+    return (
+        scene.seen.track(Track.STABLE, state.stable).is_ready
+        and all(silence is Silence.NONE for silence in fresh)
+        and not any(j.verdict is Verdict.BREACHED for j in scene.judgements)
+    )
+
+
+def time_left(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
+    """Of the soak or of the verification; None in every other phase."""
+    if state.phase is Phase.SOAKING and state.stage_clock is not None:
+        return max(timedelta(0), spec.soak - state.stage_clock.elapsed(now))
+    rules = spec.rollback.verify
+    if state.phase is Phase.VERIFYING_ROLLBACK and state.checks is not None and rules is not None:
+        return max(timedelta(0), rules.for_ - state.checks.clock.elapsed(now))
+    return None
