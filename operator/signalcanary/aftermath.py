@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from signalcanary.api import SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import Silence, Verdict, silence_of
-from signalcanary.hand import Scene
 from signalcanary.ladder import Step, resolve
+from signalcanary.look import Look
 from signalcanary.moves import enter, new_attempt
 from signalcanary.revisions import Revision, RevisionRef
 from signalcanary.rollout import SERVED, Checks, Clock, Observations, Phase, RolloutState
@@ -52,21 +52,19 @@ def begin_soak(
     return enter(state, now, Phase.SOAKING, "Promoted", why)
 
 
-def soak(scene: Scene, state: RolloutState) -> RolloutState:
+def soak(look: Look, state: RolloutState) -> RolloutState:
     """Let the clock of the soak run while everything can be judged; at its end it is over."""
-    judged = bool(scene.judgements) and all(j.verdict.is_judged for j in scene.judgements)
     # A status may have been tampered with: then the soak begins anew.
-    clock = state.stage_clock or Clock(scene.now)
+    clock = state.stage_clock or Clock(look.now)
     is_held = state.hand.pause is not None
-    clock = clock.run(scene.now) if judged and not is_held else clock.stop(scene.now)
+    clock = clock.run(look.now) if look.all_judged and not is_held else clock.stop(look.now)
     state = replace(state, stage_clock=clock)
-    is_calm = all(j.verdict is not Verdict.BREACHED and not j.is_critical for j in scene.judgements)
-    if is_held or not (judged and is_calm and clock.elapsed(scene.now) >= scene.spec.soak):
+    if is_held or not (look.may_pass and clock.elapsed(look.now) >= look.spec.soak):
         return state
     version = state.stable.version if state.stable else ""
-    why = f"{version} has soaked for {format_duration(scene.spec.soak)} and serves the full set"
+    why = f"{version} has soaked for {format_duration(look.spec.soak)} and serves the full set"
     state = replace(state, stage_clock=None, timers={}, streaks={}, climbed=())
-    return enter(state, scene.now, Phase.SUCCEEDED, "Soaked", why)
+    return enter(state, look.now, Phase.SUCCEEDED, "Soaked", why)
 
 
 def climb(
@@ -123,29 +121,29 @@ def climb(
     )
 
 
-def end_rollback(scene: Scene, state: RolloutState, why: str) -> RolloutState:
+def end_rollback(look: Look, state: RolloutState, why: str) -> RolloutState:
     """The bad revision is gone: verify what serves now, where that is asked for."""
     stable = state.stable
-    if scene.spec.rollback.verify is None or stable is None:
-        return enter(state, scene.now, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
+    if look.spec.rollback.verify is None or stable is None:
+        return enter(state, look.now, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
     # The first check is the next look's: at this one nothing has been read of it yet.
-    state = replace(state, checks=Checks(Clock(scene.now), last=scene.now))
+    state = replace(state, checks=Checks(Clock(look.now), last=look.now))
     why += f"; {stable.version}{_IS_VERIFIED}"
-    why += format_duration(scene.spec.rollback.verify.for_)
-    return enter(state, scene.now, Phase.VERIFYING_ROLLBACK, state.reason, why, is_warning=True)
+    why += format_duration(look.spec.rollback.verify.for_)
+    return enter(state, look.now, Phase.VERIFYING_ROLLBACK, state.reason, why, is_warning=True)
 
 
-def verify(scene: Scene, state: RolloutState) -> RolloutState:
+def verify(look: Look, state: RolloutState) -> RolloutState:
     """Make one check a look; when there have been enough, say whether the rollback has helped."""
-    rules, stable, now = scene.spec.rollback.verify, state.stable, scene.now
+    rules, stable, now = look.spec.rollback.verify, state.stable, look.now
     if rules is None or stable is None:
         # The spec was edited meanwhile: nothing is to be verified any more.
         return _verified(state, now, "serves, and is not to be verified any more")
     checks = state.checks or Checks(Clock(now))
-    if scene.seen.metrics.failure is not None:
+    if look.seen.metrics.failure is not None:
         return replace(state, checks=replace(checks, clock=checks.clock.stop(now)))
     if checks.last is None or now > checks.last:
-        good = checks.good + _is_good(scene, state)
+        good = checks.good + _is_good(look, state)
         checks = Checks(checks.clock.run(now), good, checks.made + 1, now)
         state = replace(state, checks=checks)
     if checks.clock.elapsed(now) < rules.for_:
@@ -153,11 +151,11 @@ def verify(scene: Scene, state: RolloutState) -> RolloutState:
     told = f"{checks.good} of {checks.made} checks were good"
     if checks.good > rules.success_rate * checks.made:
         return _verified(state, now, f"is verified: {told}")
-    problem = scene.seen.track(Track.STABLE, stable).problem
+    problem = look.seen.track(Track.STABLE, stable).problem
     told = f"{stable.version} was verified, and {told}, not more than {rules.success_rate:.0%}" + (
         f" ({problem})" if problem else ""
     )
-    return climb(scene.seen, state, now, "RollbackNotVerified", told)
+    return climb(look.seen, state, now, "RollbackNotVerified", told)
 
 
 def _verified(state: RolloutState, now: datetime, told: str) -> RolloutState:
@@ -166,15 +164,15 @@ def _verified(state: RolloutState, now: datetime, told: str) -> RolloutState:
     return enter(state, now, Phase.ROLLED_BACK, state.reason, message, is_warning=True)
 
 
-def _is_good(scene: Scene, state: RolloutState) -> bool:
+def _is_good(look: Look, state: RolloutState) -> bool:
     """One check of what serves: its pods are ready, every symbol sends fresh data, and nothing is
     breached. What cannot be judged yet, as its windows are still filling, is no fault of it."""
-    symbols = scene.spec.symbols.canary
-    fresh = (silence_of(s, scene.spec, scene.seen.metrics, scene.now) for s in symbols)
+    symbols = look.spec.symbols.canary
+    fresh = (silence_of(s, look.spec, look.seen.metrics, look.now) for s in symbols)
     return (
-        scene.seen.track(Track.STABLE, state.stable).is_ready
+        look.seen.track(Track.STABLE, state.stable).is_ready
         and all(silence is Silence.NONE for silence in fresh)
-        and not any(j.verdict is Verdict.BREACHED for j in scene.judgements)
+        and not any(j.verdict is Verdict.BREACHED for j in look.judgements)
     )
 
 

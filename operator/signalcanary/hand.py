@@ -8,13 +8,14 @@ nothing is breached and everything could be seen; what takes it back is always a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from signalcanary.api import Approval, SignalCanarySpec
 from signalcanary.commands import Asked, Command, Verb
 from signalcanary.evaluate import Judgement, Verdict
+from signalcanary.look import Look
 from signalcanary.moves import canary_of, enter, new_attempt, roll_back, stage_index, without_canary
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
@@ -22,21 +23,10 @@ from signalcanary.rollout import (
     MAX_ANSWERS,
     STARTING,
     Answer,
-    Observations,
     Phase,
     RolloutState,
     Word,
 )
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A look, as far as it matters to what a person asks."""
-
-    spec: SignalCanarySpec
-    seen: Observations
-    judgements: Sequence[Judgement]
-    now: datetime
 
 
 class _Refused(Exception):
@@ -52,15 +42,15 @@ class _Refused(Exception):
         self.reason, self.message = reason, message
 
 
-def obey(scene: Scene, state: RolloutState) -> RolloutState:
+def obey(look: Look, state: RolloutState) -> RolloutState:
     """Do what people ask for, each thing once, and keep the answers."""
-    asked = scene.seen.asked
+    asked = look.seen.asked
     if asked is None:
         return state
-    state = _pause_or_resume(state, asked, scene.now)
+    state = _pause_or_resume(state, asked, look.now)
     for command in asked.commands:
         if not _is_answered(state, command):
-            state = _answer(scene, state, command)
+            state = _answer(look, state, command)
     return _forget(state, asked)
 
 
@@ -104,20 +94,20 @@ def _pause_or_resume(state: RolloutState, asked: Asked, now: datetime) -> Rollou
 # --------------------------------------------------------------------------- the other verbs
 
 
-def _answer(scene: Scene, state: RolloutState, command: Command) -> RolloutState:
-    word = Word(command.by, command.why, scene.now)
+def _answer(look: Look, state: RolloutState, command: Command) -> RolloutState:
+    word = Word(command.by, command.why, look.now)
     try:
         if command.problem:
             reason = "Unreadable" if command.verb in list(Verb) else "UnknownVerb"
             raise _Refused(reason, command.problem)
-        after, message = _DO[Verb(command.verb)](scene, state, command, word)
+        after, message = _DO[Verb(command.verb)](look, state, command, word)
     except _Refused as refused:
         return _note(state, command, word, refused.reason, refused.message)
     return _note(after, command, word, "", message)
 
 
 def _resume(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     # Had it been paused until now, it would be answered by this time.
     if state.hand.pause is not None:
@@ -126,16 +116,16 @@ def _resume(
 
 
 def _approve(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     canary = _running(state, command)
-    names = [stage.name for stage in scene.spec.stages]
+    names = [stage.name for stage in look.spec.stages]
     if command.detail not in names:
         raise _Refused("NoSuchStage", f"write one of {', '.join(names)}")
-    stage = scene.spec.stages[names.index(command.detail)]
+    stage = look.spec.stages[names.index(command.detail)]
     if stage.approval is not Approval.REQUIRED:
         raise _Refused("NotNeeded", f"stage {stage.name} needs no approval")
-    present = stage_index(scene.spec, state)
+    present = stage_index(look.spec, state)
     is_over = present is not None and names.index(stage.name) < present
     if state.phase is Phase.PROMOTING or is_over:
         raise _Refused("StageOver", f"stage {stage.name} is over")
@@ -145,14 +135,14 @@ def _approve(
 
 
 def _skip(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     canary = _running(state, command)
     if state.phase is not Phase.PROGRESSING or state.stage != command.detail:
         where = state.stage if state.phase is Phase.PROGRESSING else f"none, but {state.phase}"
         raise _Refused("OtherStage", f"the present stage is {where}")
-    _may_move_on(scene, state)
-    unjudged = next((j for j in scene.judgements if not j.verdict.is_judged), None)
+    _may_move_on(look, state)
+    unjudged = next((j for j in look.judgements if not j.verdict.is_judged), None)
     if unjudged is not None:
         raise _Refused("NotJudged", f"a stage ends when all is judged: {unjudged.message}")
     state = replace(state, hand=replace(state.hand, skip=word))
@@ -160,40 +150,40 @@ def _skip(
 
 
 def _promote(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     canary = _running(state, command)
     if state.phase in STARTING:
         raise _Refused("NotRunning", "the canary's pods do not run yet")
-    _may_move_on(scene, state)
+    _may_move_on(look, state)
     state = replace(state, hand=replace(state.hand, promote=word))
     message = f"{canary.version} is promoted without waiting for evidence"
     if state.phase is Phase.PROMOTING:
         return state, message
     why = f"promoting {canary.version} on the word of {word}: evidence is not waited for; "
     why += "starting it on the full symbol set"
-    return enter(state, scene.now, Phase.PROMOTING, "PromoteRequested", why), message
+    return enter(state, look.now, Phase.PROMOTING, "PromoteRequested", why), message
 
 
 def _abort(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     if state.restoring is not None:
         _check_attempt(state.restoring, command)
         version = state.restoring.version
         why = f"rolling back to {version} was given up by {word}"
         state = replace(state, restoring=None)
-        state = enter(state, scene.now, Phase.ROLLING_BACK, "Aborted", why, is_warning=True)
+        state = enter(state, look.now, Phase.ROLLING_BACK, "Aborted", why, is_warning=True)
         return state, f"the rollback to {version} is given up"
     version = _running(state, command).version
     why = f"aborted by {word}"
-    return roll_back(state, scene.now, "Aborted", why), f"{version} is taken back"
+    return roll_back(state, look.now, "Aborted", why), f"{version} is taken back"
 
 
 def _retry(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
-    rejected, target = state.rejected, scene.seen.target
+    rejected, target = state.rejected, look.seen.target
     if state.phase is not Phase.ROLLED_BACK or rejected is None:
         raise _Refused(
             "NotRolledBack", f"only what is RolledBack is tried again; it is {state.phase}"
@@ -201,18 +191,18 @@ def _retry(
     _check_attempt(rejected, command)
     if rejected.name != target.name:
         raise _Refused("OtherSpec", f"the spec declares {target.version}, another configuration")
-    if rejected.name not in scene.seen.recorded:
+    if rejected.name not in look.seen.recorded:
         raise _Refused("NotOnRecord", f"the ControllerRevision of {rejected.version} is gone")
     state, canary = new_attempt(state, rejected)
     state = replace(state, canary=canary, rejected=None)
     why = f"trying {canary.version} again (attempt {canary.attempt}), asked for by {word}"
-    phase = Phase.VERIFYING if scene.spec.signal.artifacts else Phase.PENDING
-    state = enter(state, scene.now, phase, "RetryRequested", why)
+    phase = Phase.VERIFYING if look.spec.signal.artifacts else Phase.PENDING
+    state = enter(state, look.now, phase, "RetryRequested", why)
     return state, f"{canary.version} is tried again, as {canary.name}-{canary.attempt}"
 
 
 def _rollback(
-    scene: Scene, state: RolloutState, command: Command, word: Word
+    look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     if state.phase is Phase.ROLLING_BACK:
         raise _Refused("RollingBack", "wait until the rollback that goes on is done")
@@ -225,19 +215,19 @@ def _rollback(
     if former is None:
         known = ", ".join(f"{ref.name} ({ref.version})" for ref in state.former) or "none"
         raise _Refused("NeverStable", f"it was not stable before; those that were: {known}")
-    if former.name not in scene.seen.recorded:
+    if former.name not in look.seen.recorded:
         raise _Refused("NotOnRecord", f"the ControllerRevision of {former.version} is gone")
     rejected, serving = state.canary or state.rejected, state.stable.version
     state, restoring = new_attempt(without_canary(state), former)
     state = replace(state, rejected=rejected, restoring=restoring)
     why = f"rolling back to {former.version}, asked for by {word}; stable {serving} "
     why += "keeps running until its pods are ready"
-    state = enter(state, scene.now, Phase.ROLLING_BACK, "RollbackRequested", why, is_warning=True)
+    state = enter(state, look.now, Phase.ROLLING_BACK, "RollbackRequested", why, is_warning=True)
     return state, f"{former.version} becomes stable again"
 
 
 _DO: Final[
-    Mapping[Verb, Callable[[Scene, RolloutState, Command, Word], tuple[RolloutState, str]]]
+    Mapping[Verb, Callable[[Look, RolloutState, Command, Word], tuple[RolloutState, str]]]
 ] = {
     Verb.RESUME: _resume,
     Verb.APPROVE: _approve,
@@ -264,13 +254,13 @@ def _check_attempt(ref: RevisionRef, command: Command) -> None:
         )
 
 
-def _may_move_on(scene: Scene, state: RolloutState) -> None:
+def _may_move_on(look: Look, state: RolloutState) -> None:
     if state.hand.pause is not None:
         raise _Refused("Paused", f"resume it first; it was paused by {state.hand.pause}")
-    failure = scene.seen.metrics.failure
+    failure = look.seen.metrics.failure
     if failure is not None:
         raise _Refused("CannotBeSeen", f"the metrics source is unreachable: {failure.message}")
-    worst = obstacle(scene.judgements)
+    worst = obstacle(look.judgements)
     if worst is not None:
         is_bad = worst.verdict is Verdict.BREACHED or worst.is_critical
         reason = "ConditionBreached" if is_bad else "CannotBeSeen"

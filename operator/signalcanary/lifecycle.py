@@ -20,96 +20,37 @@ be judged. And a metrics source that cannot be read changes nothing but the mess
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from signalcanary import aftermath, explain, moves, tiers
-from signalcanary.api import MAX_STAGES, OnDeadline, OnNoData, SignalCanarySpec
+from signalcanary import aftermath, clocks, explain, guards, moves, publication, tiers
+from signalcanary.api import MAX_STAGES, OnDeadline, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
     Judgement,
-    MetricsSeen,
-    Silence,
-    Verdict,
-    evaluate,
-    silence_of,
 )
-from signalcanary.hand import Scene, needs_approval, obey, obstacle
+from signalcanary.hand import needs_approval, obey, obstacle
+from signalcanary.look import Look
 from signalcanary.moves import canary_of as _canary
 from signalcanary.moves import is_revision as _is
 from signalcanary.moves import make_stable, new_attempt, stage_index
 from signalcanary.moves import without_canary as _without_canary
-from signalcanary.revisions import RevisionRef, canonical_hash
+from signalcanary.revisions import canonical_hash
 from signalcanary.rollout import (
     ARMED,
     DUE,
     GUARDED,
     JUDGED,
-    SILENCE,
     STARTING,
     SYMBOLS_HELD,
     Clock,
     Decision,
-    Held,
     Observations,
     Phase,
     RolloutState,
-    judged_revision,
-    judged_spec,
-    keepers,
     notices,
     plan,
 )
-from signalcanary.stream import Gate, Holder
-from signalcanary.tiers import Streak
-
-
-@dataclass(frozen=True)
-class _Look:
-    """One look: what is wanted, what is seen, how it is judged, and when."""
-
-    spec: SignalCanarySpec
-    seen: Observations
-    now: datetime
-    judgements: tuple[Judgement, ...] = ()
-
-    def by(self, state: RolloutState) -> Scene:
-        """The look, by the spec that the state's phase is judged by."""
-        return Scene(judged_spec(self.spec, state), self.seen, self.judgements, self.now)
-
-    @property
-    def all_judged(self) -> bool:
-        return bool(self.judgements) and all(j.verdict.is_judged for j in self.judgements)
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether a stage that was observed in full may be followed by the next one."""
-        return self.all_judged and all(
-            j.verdict is not Verdict.BREACHED and not j.is_critical for j in self.judgements
-        )
-
-    @property
-    def all_ok(self) -> bool:
-        return bool(self.judgements) and not self.doubts
-
-    @property
-    def doubts(self) -> list[Judgement]:
-        """What keeps the canary from being good."""
-        return [j for j in self.judgements if not j.is_good]
-
-    @property
-    def is_excused(self) -> bool:
-        """Whether the canary cannot help being undecided: the metrics source cannot be read, or
-        all that is in doubt is of symbols that the stable track does not hear of either."""
-        if self.seen.metrics.failure is not None:
-            return True
-        silent = {
-            symbol
-            for symbol in {j.symbol for j in self.judgements}
-            if silence_of(symbol, self.spec, self.seen.metrics, self.now) is Silence.MARKET
-        }
-        return bool(silent) and all(j.symbol in silent for j in self.doubts)
 
 
 def decide(
@@ -119,32 +60,32 @@ def decide(
 
     Goes on until nothing follows any more: deciding again on the same look changes nothing.
     """
-    look = _Look(spec, seen, now)
+    look = Look(spec, seen, now)
     before = state
-    ahead = _newest(look, state) - now
+    ahead = clocks.newest(look, state) - now
     if ahead > timedelta(0):
         # How much time has passed nobody can say: none is counted, and nothing else follows.
-        state = _set_back(state, ahead, now)
-        judged = _judge(look, state) if state.phase in JUDGED else look
+        state = clocks.set_back(state, ahead, now)
+        judged = guards.judge(look, state) if state.phase in JUDGED else look
         return Decision(state, judged.judgements, ())
-    state, timers = _stop_clocks_over_gap(look, state), state.timers
+    state, timers = clocks.stop_over_gap(look, state), state.timers
     for _ in range(_MAX_STEPS):
         settled = state
         state = _adopt(look, state)
         if state.phase in JUDGED:
-            look = _judge(look, state)
+            look = guards.judge(look, state)
         if state.phase in ARMED:
             state = _run_phase_clock(look, state)
-            state = _run_timers(look, state)
+            state = guards.run_timers(look, state)
             timers = state.timers
             state = replace(
                 state, standings=tiers.follow(state.standings, look.judgements, look.now)
             )
             state = _act_on_what_is_due(look, state)
         # Guards come first: nobody promotes what is being taken back.
-        state = obey(Scene(look.spec, look.seen, look.judgements, look.now), state)
+        state = obey(look, state)
         state = _STEPS[state.phase](look, state)
-        state = _pass_on_the_stream(look, state)
+        state = publication.pass_on(look, state)
         if state == settled:
             break
     fresh = tuple(t for t in state.history if t not in before.history)
@@ -162,38 +103,10 @@ _MAX_STEPS = MAX_STAGES + len(Phase)
 """Every phase and stage can follow at one look, where stages last 0s; nothing goes in a ring."""
 
 
-# --------------------------------------------------------------------------- a clock set back
-
-
-def _clocks(state: RolloutState) -> list[Clock]:
-    checks = state.checks.clock if state.checks else None
-    return [*state.timers.values(), *filter(None, (state.stage_clock, state.phase_clock, checks))]
-
-
-def _newest(look: _Look, state: RolloutState) -> datetime:
-    """The latest time that is known to have been; later than now if the clock was set back."""
-    known = [look.now, look.seen.previous_look]
-    for clock in _clocks(state):
-        known += [clock.started_at, clock.blind_since]
-    return max(at for at in known if at is not None)
-
-
-def _set_back(state: RolloutState, by: timedelta, now: datetime) -> RolloutState:
-    """Set every clock back with the wall's: each keeps the time that it has observed."""
-    return replace(
-        state,
-        phase_since=min(state.phase_since, now) if state.phase_since else None,
-        timers={key: clock.set_back(by) for key, clock in state.timers.items()},
-        streaks={key: streak.set_back(by) for key, streak in state.streaks.items()},
-        stage_clock=state.stage_clock.set_back(by) if state.stage_clock else None,
-        phase_clock=state.phase_clock.set_back(by) if state.phase_clock else None,
-    )
-
-
 # --------------------------------------------------------------------------- a changed spec
 
 
-def _adopt(look: _Look, state: RolloutState) -> RolloutState:
+def _adopt(look: Look, state: RolloutState) -> RolloutState:
     """Take up a changed spec: a new revision starts a rollout, the same one goes on."""
     if look.seen.generation == state.observed_generation or state.phase is Phase.ROLLING_BACK:
         return state
@@ -239,92 +152,12 @@ def rules_of(spec: SignalCanarySpec) -> str:
 # --------------------------------------------------------------------------- guards
 
 
-def _judge(look: _Look, state: RolloutState) -> _Look:
-    """Judge the canary, or what serves, by what is certain to be its own."""
-    seen, judged = look.seen, judged_revision(state)
-    track, revision = judged or (None, None)
-    of = (seen.metrics.track, seen.metrics.revision)
-    if of[1] is not None and (of[0] is not track or not _is(revision, of[1])):
-        # What was read is of what was judged before; of this one nothing can be known yet.
-        seen = replace(seen, metrics=MetricsSeen(failure=seen.metrics.failure))
-    # Until its own pods run, whatever is exported is not this canary's.
-    is_running = state.phase not in STARTING
-    has_control = track is Track.CANARY and state.stable is not None
-    judgements = (
-        tuple(
-            evaluate(
-                judged_spec(look.spec, state),
-                seen.metrics,
-                look.now,
-                has_stable=has_control,
-                held=state.held,
-            )
-        )
-        if is_running
-        else ()
-    )
-    return replace(look, seen=seen, judgements=judgements)
-
-
-def _stop_clocks_over_gap(look: _Look, state: RolloutState) -> RolloutState:
-    """Time in which nobody looked was not observed: not toward a stage, a breach, a silence or
-    a deadline."""
-    last, evaluation = look.seen.previous_look, look.spec.evaluation
-    longest = max(evaluation.stale_after, 3 * evaluation.interval)
-    if last is None or look.now - last <= longest:
-        return state
-    return replace(
-        state,
-        timers={key: timer.stop(last) for key, timer in state.timers.items()},
-        stage_clock=state.stage_clock.stop(last) if state.stage_clock else None,
-        phase_clock=state.phase_clock.stop(last) if state.phase_clock else None,
-        checks=replace(state.checks, clock=state.checks.clock.stop(last)) if state.checks else None,
-    )
-
-
-def _run_phase_clock(look: _Look, state: RolloutState) -> RolloutState:
-    """Let the clock of the deadline run while it is the canary that is late, and no person is
-    waited for."""
-    if state.phase not in DUE:
-        return state
-    # A status may have been written before there was this clock.
-    clock = state.phase_clock or Clock(look.now)
-    counts = not look.is_excused and not _is_held(look, state)
-    return replace(state, phase_clock=clock.run(look.now) if counts else clock.stop(look.now))
-
-
-def _run_timers(look: _Look, state: RolloutState) -> RolloutState:
-    """Start, run, stop or drop the timer of each breach and of each silence."""
-    timers: dict[tuple[str, str], Clock] = {}
-    streaks: dict[tuple[str, str], Streak] = {}
-    for judgement in look.judgements:
-        key = (judgement.condition.key, judgement.symbol)
-        timer, streak = state.timers.get(key), state.streaks.get(key)
-        if judgement.verdict is Verdict.BREACHED:
-            timers[key] = timer.run(look.now) if timer else Clock(look.now)
-            if judgement.condition.consecutive > 1:
-                streaks[key] = tiers.count(streak, judgement)
-        elif not judgement.verdict.is_judged and timer:
-            timers[key] = timer.stop(look.now)
-            # What could not be judged is no breach, and no sign that there is none.
-            streaks |= {key: streak} if streak else {}
-    for symbol in _active(look, state):
-        key = (SILENCE, symbol)
-        timer = state.timers.get(key)
-        silence = silence_of(symbol, look.spec, look.seen.metrics, look.now)
-        if silence is Silence.CANARY:
-            timers[key] = timer.run(look.now) if timer else Clock(look.now)
-        elif silence is not Silence.NONE and timer:
-            timers[key] = timer.stop(look.now)
-    return replace(state, timers=timers, streaks=streaks)
-
-
-def _act_on_what_is_due(look: _Look, state: RolloutState) -> RolloutState:
+def _act_on_what_is_due(look: Look, state: RolloutState) -> RolloutState:
     """Hold back the symbols whose breach or silence has held for its time; with as many as the
     scope allows, take the whole canary back."""
     if look.seen.metrics.failure is not None:
         return state
-    due = _due(look, state)
+    due = guards.find_due(look, state)
     held = {**state.held, **due}
     symbols = len(look.spec.symbols.canary)
     # Pods that never ran are the whole canary's, and what soaks has nothing left beside it that a
@@ -338,69 +171,22 @@ def _act_on_what_is_due(look: _Look, state: RolloutState) -> RolloutState:
         return _roll_back(look, state, first.reason, why)
     if not due:
         return state
-    why = explain.hold(due, _servers(look, state, due))
+    why = explain.hold(due, guards.servers(look, state, due))
     return _note(look, replace(state, held=held), SYMBOLS_HELD, why)
 
 
-def _due(look: _Look, state: RolloutState) -> dict[str, Held]:
-    """By symbol, the first breach or silence that has held for its time."""
-    due: dict[str, Held] = {}
-    for judgement in look.judgements:
-        if (held_for := _breach_due(look, state, judgement)) is not None:
-            why = explain.breach(judgement, held_for)
-            due.setdefault(judgement.symbol, Held(look.now, "ConditionBreached", why))
-    if look.spec.evaluation.on_no_data is OnNoData.HOLD:
-        return due
-    metrics = look.seen.metrics
-    for symbol in _active(look, state):
-        timer = state.timers.get((SILENCE, symbol))
-        # A timer that stands still was not seen to be silent at this look.
-        if timer is None or timer.blind_since is not None or symbol in due:
-            continue
-        held_for = timer.elapsed(look.now)
-        if held_for < look.spec.evaluation.no_data_after:
-            continue
-        if state.phase in STARTING:
-            problem = look.seen.track(Track.CANARY, state.canary).problem
-            due[symbol] = Held(look.now, "CanaryNotRunning", explain.pods(held_for, problem))
-        else:
-            beat, control = metrics.heartbeats.get(symbol), symbol in metrics.stable_heartbeats
-            why = explain.silence(symbol, held_for, beat, control)
-            due[symbol] = Held(look.now, "CanarySilent", why)
-    return due
+# --------------------------------------------------------------------------- the deadline
 
 
-def _breach_due(look: _Look, state: RolloutState, judgement: Judgement) -> timedelta | None:
-    """How long a breach has held, if that is for long enough."""
-    condition, key = judgement.condition, (judgement.condition.key, judgement.symbol)
-    timer, streak = state.timers.get(key), state.streaks.get(key)
-    if judgement.verdict is not Verdict.BREACHED or timer is None:
-        return None
-    is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
-    held_for = timer.elapsed(look.now)
-    return held_for if is_seen and held_for >= look.spec.rollback.hold(condition) else None
-
-
-def _active(look: _Look, state: RolloutState) -> list[str]:
-    """The symbols that the canary, or what serves, is judged on."""
-    symbols = judged_spec(look.spec, state).symbols.canary
-    return [symbol for symbol in symbols if symbol not in state.held]
-
-
-def _servers(
-    look: _Look, state: RolloutState, symbols: Iterable[str]
-) -> dict[str, RevisionRef | None]:
-    """By symbol, the revision that serves it beside the canary; None where none does."""
-    known = look.seen.stable_symbols
-
-    def server_of(symbol: str) -> RevisionRef | None:
-        if symbol in state.kept:
-            kept = state.kept[symbol]
-            # Pods of the revision that is tried again take the place of those that it had.
-            return None if kept and _is(state.canary, kept) else kept
-        return state.stable if known is None or symbol in known else None
-
-    return {symbol: server_of(symbol) for symbol in symbols}
+def _run_phase_clock(look: Look, state: RolloutState) -> RolloutState:
+    """Let the clock of the deadline run while it is the canary that is late, and no person is
+    waited for."""
+    if state.phase not in DUE:
+        return state
+    # A status may have been written before there was this clock.
+    clock = state.phase_clock or Clock(look.now)
+    counts = not look.is_excused and not _is_held(look, state)
+    return replace(state, phase_clock=clock.run(look.now) if counts else clock.stop(look.now))
 
 
 def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
@@ -429,7 +215,7 @@ def _windows(spec: SignalCanarySpec) -> timedelta:
     return calibration.train + spec.signal.label.horizon + calibration.test
 
 
-def _is_overdue(look: _Look, state: RolloutState) -> bool:
+def _is_overdue(look: Look, state: RolloutState) -> bool:
     """Whether the canary is neither good nor bad long after it should have been judged."""
     left = until_deadline(look.spec, state, look.now)
     # What an ill metrics source or market does not say, or a person keeps back, is held against
@@ -438,7 +224,7 @@ def _is_overdue(look: _Look, state: RolloutState) -> bool:
     return left is not None and left <= timedelta(0) and counts
 
 
-def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> RolloutState:
+def _roll_back(look: Look, state: RolloutState, reason: str, why: str) -> RolloutState:
     """Take the canary back; or, where nothing serves beside it, replace what serves."""
     if state.phase is Phase.SOAKING:
         return aftermath.climb(look.seen, state, look.now, reason, why)
@@ -448,7 +234,7 @@ def _roll_back(look: _Look, state: RolloutState, reason: str, why: str) -> Rollo
 # --------------------------------------------------------------------------- a person's hand
 
 
-def _is_held(look: _Look, state: RolloutState) -> bool:
+def _is_held(look: Look, state: RolloutState) -> bool:
     """Whether a person keeps the rollout from going on: by a pause, or for want of an approval
     where nothing else is missing."""
     if state.hand.pause is not None:
@@ -464,15 +250,15 @@ def awaits_approval(
     now: datetime,
 ) -> bool:
     """Whether nothing but a person's approval keeps the stage from ending."""
-    return _awaits_approval(_Look(spec, seen, now, judgements), state)
+    return _awaits_approval(Look(spec, seen, now, judgements), state)
 
 
-def _awaits_approval(look: _Look, state: RolloutState) -> bool:
+def _awaits_approval(look: Look, state: RolloutState) -> bool:
     is_asked = state.phase is Phase.PROGRESSING and needs_approval(look.spec, state)
     return is_asked and _has_passed(look, state)
 
 
-def _has_passed(look: _Look, state: RolloutState) -> bool:
+def _has_passed(look: Look, state: RolloutState) -> bool:
     """Whether the stage has been observed for its time, and its conditions let it end."""
     index, clock = stage_index(look.spec, state), state.stage_clock
     if index is None or clock is None:
@@ -482,7 +268,7 @@ def _has_passed(look: _Look, state: RolloutState) -> bool:
     return (is_over or state.hand.skip is not None) and (look.all_ok if is_last else look.may_pass)
 
 
-def _is_overridden(look: _Look, state: RolloutState) -> bool:
+def _is_overridden(look: Look, state: RolloutState) -> bool:
     """Whether a person has said to promote, and nothing is there that no word stands in for."""
     is_seen = look.seen.metrics.failure is None and bool(look.judgements)
     return state.hand.promote is not None and is_seen and obstacle(look.judgements) is None
@@ -491,7 +277,7 @@ def _is_overridden(look: _Look, state: RolloutState) -> bool:
 # --------------------------------------------------------------------------- the phases
 
 
-def _verifying(look: _Look, state: RolloutState) -> RolloutState:
+def _verifying(look: Look, state: RolloutState) -> RolloutState:
     canary = _canary(state)
     found = look.seen.track(Track.CANARY, canary).verification
     if found is None or (found.revision, found.attempt) != (canary.name, canary.attempt):
@@ -501,14 +287,14 @@ def _verifying(look: _Look, state: RolloutState) -> RolloutState:
     return _enter(look, state, Phase.PENDING, "ArtifactsVerified", explain.verified(found))
 
 
-def _pending(look: _Look, state: RolloutState) -> RolloutState:
+def _pending(look: Look, state: RolloutState) -> RolloutState:
     if not look.seen.track(Track.CANARY, state.canary).is_ready:
         return state
     why = "the canary's pods run; waiting until every condition can be judged"
     return _enter(look, state, Phase.WARMING, "CanaryRunning", why)
 
 
-def _warming(look: _Look, state: RolloutState) -> RolloutState:
+def _warming(look: Look, state: RolloutState) -> RolloutState:
     if look.all_judged and not _is_held(look, state):
         return _start_stage(look, state, 0)
     if not _is_overdue(look, state):
@@ -518,7 +304,7 @@ def _warming(look: _Look, state: RolloutState) -> RolloutState:
     return _roll_back(look, state, "DeadlineExceeded", why)
 
 
-def _start_stage(look: _Look, state: RolloutState, index: int) -> RolloutState:
+def _start_stage(look: Look, state: RolloutState, index: int) -> RolloutState:
     stages = look.spec.stages
     stage = stages[index]
     left = explain.word_of_passing(state.hand, state.stage) if index else ""
@@ -531,7 +317,7 @@ def _start_stage(look: _Look, state: RolloutState, index: int) -> RolloutState:
     return _enter(look, state, Phase.PROGRESSING, "StageStarted", why)
 
 
-def _progressing(look: _Look, state: RolloutState) -> RolloutState:
+def _progressing(look: Look, state: RolloutState) -> RolloutState:
     index = stage_index(look.spec, state)
     if index is None or state.stage_clock is None:
         # The stage was edited away under the canary: observe the new stages from the first.
@@ -562,7 +348,7 @@ def _progressing(look: _Look, state: RolloutState) -> RolloutState:
     return _enter(look, state, Phase.PROMOTING, "StagesPassed", why)
 
 
-def _promoting(look: _Look, state: RolloutState) -> RolloutState:
+def _promoting(look: Look, state: RolloutState) -> RolloutState:
     full = look.seen.track(Track.STABLE, state.canary)
     # Pods that still run a symbol held back only now are not those that will serve.
     is_as_planned = not state.held or set(plan(state)) <= set(look.seen.planned)
@@ -575,7 +361,7 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
         )
         return _roll_back(look, state, "DeadlineExceeded", why)
     promoted = _canary(state)
-    kept = _servers(look, state, sorted(state.held))
+    kept = guards.servers(look, state, sorted(state.held))
     why = f"{promoted.version} is promoted and serves the full symbol set"
     why += explain.left_out(kept)
     if state.hand.promote is not None:
@@ -588,11 +374,11 @@ def _promoting(look: _Look, state: RolloutState) -> RolloutState:
     return _enter(look, state, Phase.SUCCEEDED, "Promoted", why)
 
 
-def _soaking(look: _Look, state: RolloutState) -> RolloutState:
+def _soaking(look: Look, state: RolloutState) -> RolloutState:
     return aftermath.soak(look.by(state), state)
 
 
-def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
+def _rolling_back(look: Look, state: RolloutState) -> RolloutState:
     if state.restoring is not None:
         # Pods that were ready as what they were before are not those that will serve.
         planned = look.seen.planned
@@ -618,11 +404,11 @@ def _rolling_back(look: _Look, state: RolloutState) -> RolloutState:
     return aftermath.end_rollback(look.by(state), state, why)
 
 
-def _verifying_rollback(look: _Look, state: RolloutState) -> RolloutState:
+def _verifying_rollback(look: Look, state: RolloutState) -> RolloutState:
     return aftermath.verify(look.by(state), state)
 
 
-def _resting(look: _Look, state: RolloutState) -> RolloutState:
+def _resting(look: Look, state: RolloutState) -> RolloutState:
     return state
 
 
@@ -640,70 +426,11 @@ _STEPS = {
 }
 
 
-# --------------------------------------------------------------------------- signals
-
-
-def _pass_on_the_stream(look: _Look, state: RolloutState) -> RolloutState:
-    """Let the stable revision publish once no pod of the one before it is left.
-
-    A pod learns only after a while that it may publish no more; that it is gone is certain. So
-    two never publish as stable at once, at the price of a pause at a promotion.
-    """
-    before = state.publisher
-    if before == state.stable:
-        return state
-    # Attempts of one revision share StatefulSets, which never run two pods of one ordinal.
-    is_another = before is not None and not _is(state.stable, before)
-    if is_another and _has_strays(look, state):
-        return state
-    return replace(state, publisher=state.stable)
-
-
-def _has_strays(look: _Look, state: RolloutState) -> bool:
-    """Whether a pod of another revision may go by what it was told before: it is not wanted any
-    more, or it is to run again with fewer symbols."""
-    # What is only now to run with fewer symbols was not looked at as such.
-    wanted = {
-        p.revision.name for p in plan(state) if p.track is Track.STABLE and p in look.seen.planned
-    }
-    return any(
-        seen.strays if name in wanted else seen.pods
-        for (track, name), seen in look.seen.tracks.items()
-        if track is Track.STABLE and not _is(state.stable, name)
-    )
-
-
-def build_gate(spec: SignalCanarySpec, state: RolloutState) -> Gate:
-    """Who may publish signals, as the state implies."""
-    is_passed_on = state.stable is not None and state.publisher == state.stable
-    stable = state.stable if is_passed_on else None
-    is_observed = state.phase in (Phase.PROGRESSING, Phase.PROMOTING)
-    index = stage_index(spec, state) if is_observed else None
-    is_allowed = index is not None and spec.stages[index].publish
-    kept = [
-        Holder(revision=ref.name, attempt=ref.attempt, only=tuple(sorted(symbols)))
-        for ref, symbols in keepers(state).items()
-        # Until it is passed on, the symbols may still be another's.
-        if is_passed_on
-    ]
-    return Gate(
-        stable=_holder(stable, state.kept),
-        canary=_holder(state.canary if is_allowed else None, state.held),
-        kept=tuple(kept) or None,
-    )
-
-
-def _holder(ref: RevisionRef | None, without: Iterable[str]) -> Holder | None:
-    if ref is None:
-        return None
-    return Holder(revision=ref.name, attempt=ref.attempt, without=tuple(sorted(without)) or None)
-
-
 # --------------------------------------------------------------------------- small change
 
 
 def _enter(
-    look: _Look,
+    look: Look,
     state: RolloutState,
     phase: Phase,
     reason: str,
@@ -715,6 +442,6 @@ def _enter(
 
 
 def _note(
-    look: _Look, state: RolloutState, reason: str, message: str, *, is_warning: bool = True
+    look: Look, state: RolloutState, reason: str, message: str, *, is_warning: bool = True
 ) -> RolloutState:
     return moves.note(state, look.now, reason, message, is_warning=is_warning)

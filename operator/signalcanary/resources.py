@@ -32,7 +32,7 @@ from signalcanary.contract import (
     Track,
     WorkloadConfig,
 )
-from signalcanary.lifecycle import build_gate
+from signalcanary.publication import build_gate
 from signalcanary.revisions import Revision, RevisionRef, canonical_hash
 from signalcanary.rollout import RolloutState, TrackPlan, keepers, plan
 from signalcanary.stream import SIGNALS_PORT, Gate

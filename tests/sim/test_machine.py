@@ -41,7 +41,8 @@ from signalcanary.evaluate import (
     evaluate,
     silence_of,
 )
-from signalcanary.lifecycle import build_gate, decide, rules_of
+from signalcanary.lifecycle import decide, rules_of
+from signalcanary.publication import build_gate
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     GUARDED,

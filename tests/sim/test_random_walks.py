@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from signalcanary.contract import Track
 from signalcanary.evaluate import Verdict
-from signalcanary.lifecycle import build_gate
+from signalcanary.publication import build_gate
 from signalcanary.rollout import (
     ARMED,
     GUARDED,

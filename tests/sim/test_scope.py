@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signalcanary.contract import Track
-from signalcanary.lifecycle import build_gate
+from signalcanary.publication import build_gate
 from signalcanary.rollout import GUARDED, Phase, RolloutState, plan
 from signalcanary.status import parse
 from signalcanary.stream import Holder

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from signalcanary.contract import Track
-from signalcanary.lifecycle import build_gate
+from signalcanary.publication import build_gate
 from signalcanary.rollout import Phase
 from signalcanary.stream import Gate, Holder
 

@@ -26,10 +26,11 @@ from signalcanary.artifacts import Verification
 from signalcanary.commands import read_annotations
 from signalcanary.contract import Component, Track, WorkloadConfig
 from signalcanary.evaluate import MetricsSeen
-from signalcanary.lifecycle import build_gate, decide
+from signalcanary.lifecycle import decide
 from signalcanary.local.probe import Probe
 from signalcanary.local.process import Notice, Process, ProcessSeen, Supervised, stop_all
 from signalcanary.metrics_source import Series, assemble, build_target, series_names
+from signalcanary.publication import build_gate
 from signalcanary.resources import Owner, build_workload_config, find_control, stateful_set_name
 from signalcanary.revisions import Revision, build_revision, refer_to
 from signalcanary.rollout import (

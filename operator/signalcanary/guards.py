@@ -1,0 +1,142 @@
+"""The guards of a rollout: what is judged, how long each breach and silence has held, what is due.
+
+They say what is due; what is done about it is for `lifecycle.py`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from signalcanary import explain, tiers
+from signalcanary.api import OnNoData
+from signalcanary.contract import Track
+from signalcanary.evaluate import Judgement, MetricsSeen, Silence, Verdict, evaluate, silence_of
+from signalcanary.look import Look
+from signalcanary.moves import is_revision as _is
+from signalcanary.revisions import RevisionRef
+from signalcanary.rollout import (
+    SILENCE,
+    STARTING,
+    Clock,
+    Held,
+    RolloutState,
+    judged_revision,
+    judged_spec,
+)
+from signalcanary.tiers import Streak
+
+
+def judge(look: Look, state: RolloutState) -> Look:
+    """Judge the canary, or what serves, by what is certain to be its own."""
+    seen, judged = look.seen, judged_revision(state)
+    track, revision = judged or (None, None)
+    of = (seen.metrics.track, seen.metrics.revision)
+    if of[1] is not None and (of[0] is not track or not _is(revision, of[1])):
+        # What was read is of what was judged before; of this one nothing can be known yet.
+        seen = replace(seen, metrics=MetricsSeen(failure=seen.metrics.failure))
+    # Until its own pods run, whatever is exported is not this canary's.
+    is_running = state.phase not in STARTING
+    has_control = track is Track.CANARY and state.stable is not None
+    judgements = (
+        tuple(
+            evaluate(
+                judged_spec(look.spec, state),
+                seen.metrics,
+                look.now,
+                has_stable=has_control,
+                held=state.held,
+            )
+        )
+        if is_running
+        else ()
+    )
+    return replace(look, seen=seen, judgements=judgements)
+
+
+def run_timers(look: Look, state: RolloutState) -> RolloutState:
+    """Start, run, stop or drop the timer of each breach and of each silence."""
+    timers: dict[tuple[str, str], Clock] = {}
+    streaks: dict[tuple[str, str], Streak] = {}
+    for judgement in look.judgements:
+        key = (judgement.condition.key, judgement.symbol)
+        timer, streak = state.timers.get(key), state.streaks.get(key)
+        if judgement.verdict is Verdict.BREACHED:
+            timers[key] = timer.run(look.now) if timer else Clock(look.now)
+            if judgement.condition.consecutive > 1:
+                streaks[key] = tiers.count(streak, judgement)
+        elif not judgement.verdict.is_judged and timer:
+            timers[key] = timer.stop(look.now)
+            # What could not be judged is no breach, and no sign that there is none.
+            streaks |= {key: streak} if streak else {}
+    for symbol in _active(look, state):
+        key = (SILENCE, symbol)
+        timer = state.timers.get(key)
+        silence = silence_of(symbol, look.spec, look.seen.metrics, look.now)
+        if silence is Silence.CANARY:
+            timers[key] = timer.run(look.now) if timer else Clock(look.now)
+        elif silence is not Silence.NONE and timer:
+            timers[key] = timer.stop(look.now)
+    return replace(state, timers=timers, streaks=streaks)
+
+
+def find_due(look: Look, state: RolloutState) -> dict[str, Held]:
+    """By symbol, the first breach or silence that has held for its time."""
+    due: dict[str, Held] = {}
+    for judgement in look.judgements:
+        if (held_for := _breach_due(look, state, judgement)) is not None:
+            why = explain.breach(judgement, held_for)
+            due.setdefault(judgement.symbol, Held(look.now, "ConditionBreached", why))
+    if look.spec.evaluation.on_no_data is OnNoData.HOLD:
+        return due
+    metrics = look.seen.metrics
+    for symbol in _active(look, state):
+        timer = state.timers.get((SILENCE, symbol))
+        # A timer that stands still was not seen to be silent at this look.
+        if timer is None or timer.blind_since is not None or symbol in due:
+            continue
+        held_for = timer.elapsed(look.now)
+        if held_for < look.spec.evaluation.no_data_after:
+            continue
+        if state.phase in STARTING:
+            problem = look.seen.track(Track.CANARY, state.canary).problem
+            due[symbol] = Held(look.now, "CanaryNotRunning", explain.pods(held_for, problem))
+        else:
+            beat, control = metrics.heartbeats.get(symbol), symbol in metrics.stable_heartbeats
+            why = explain.silence(symbol, held_for, beat, control)
+            due[symbol] = Held(look.now, "CanarySilent", why)
+    return due
+
+
+def _breach_due(look: Look, state: RolloutState, judgement: Judgement) -> timedelta | None:
+    """How long a breach has held, if that is for long enough."""
+    condition, key = judgement.condition, (judgement.condition.key, judgement.symbol)
+    timer, streak = state.timers.get(key), state.streaks.get(key)
+    if judgement.verdict is not Verdict.BREACHED or timer is None:
+        return None
+    is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
+    held_for = timer.elapsed(look.now)
+    return held_for if is_seen and held_for >= look.spec.rollback.hold(condition) else None
+
+
+def _active(look: Look, state: RolloutState) -> list[str]:
+    """The symbols that the canary, or what serves, is judged on."""
+    symbols = judged_spec(look.spec, state).symbols.canary
+    return [symbol for symbol in symbols if symbol not in state.held]
+
+
+def servers(
+    look: Look, state: RolloutState, symbols: Iterable[str]
+) -> dict[str, RevisionRef | None]:
+    """By symbol, the revision that serves it beside the canary; None where none does."""
+    known = look.seen.stable_symbols
+
+    def server_of(symbol: str) -> RevisionRef | None:
+        if symbol in state.kept:
+            kept = state.kept[symbol]
+            # Pods of the revision that is tried again take the place of those that it had.
+            return None if kept and _is(state.canary, kept) else kept
+        return state.stable if known is None or symbol in known else None
+
+    return {symbol: server_of(symbol) for symbol in symbols}
