@@ -34,7 +34,7 @@ test: lint cluster-tools test-fast test-cluster ## Everything, the real cluster 
 .PHONY: test-fast
 test-fast: setup ## All tests that need no cluster
 	$(BIN)/pytest tests/e2e tests/sim tests/integration tests/unit -n 3 --dist loadfile \
-		--no-loadscope-reorder
+		--no-loadscope-reorder --durations=15
 
 .PHONY: test-kills
 test-kills: setup ## Compaction and retention killed at each of their steps, not at every seventh

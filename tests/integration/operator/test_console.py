@@ -99,7 +99,7 @@ def test_a_status_of_another_version_is_said_to_be_one(
     api: ApiServer, namespace: str, say: Any
 ) -> None:
     story = progressing()
-    story.status["phase"] = "Soaking"
+    story.status["phase"] = "Dreaming"
     put(api, namespace, story)
     code, _, err = say("status")
     assert code == 1
