@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -64,24 +65,34 @@ Cell = dict[str, Estimate]
 
 
 def main() -> int:
-    """Simulate every cell and write the file."""
+    """Simulate every cell, as many at a time as there are processors, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, nargs="?", default=Path("docs/error-rates.md"))
     file: Path = parser.parse_args().file
-    healthy: list[Cell] = []
-    detected: list[list[Cell]] = []
-    late: list[list[Cell]] = []
-    for ar, horizon in CELLS:
-        market = Market(auc=AUC, ar=ar, horizon_seconds=horizon)
-        print(f"AR {ar}, h {horizon} s", file=sys.stderr, flush=True)
-        healthy.append(estimate(POLICIES, market, RUNS, SEED))
-        detected.append([_detect(ar, horizon, decay) for decay in DECAYS])
-        if horizon == CELLS[0][1]:
-            late.append(
-                [_detect(ar, horizon, replace(decay, after_hours=LATE_HOURS)) for decay in DECAYS]
-            )
-        file.write_text(render(healthy, detected, late))
+    near = [cell for cell in CELLS if cell[1] == CELLS[0][1]]
+    with ProcessPoolExecutor() as pool:
+        healthy = [pool.submit(_healthy, *cell) for cell in CELLS]
+        detected = [[pool.submit(_detect, *cell, decay) for decay in DECAYS] for cell in CELLS]
+        late = [
+            [pool.submit(_detect, *cell, replace(d, after_hours=LATE_HOURS)) for d in DECAYS]
+            for cell in near
+        ]
+        everything = [*healthy, *(one for row in (*detected, *late) for one in row)]
+        for number, _ in enumerate(as_completed(everything), 1):
+            print(f"{number} of {len(everything)}", file=sys.stderr, flush=True)
+    file.write_text(
+        render(
+            [one.result() for one in healthy],
+            [[one.result() for one in row] for row in detected],
+            [[one.result() for one in row] for row in late],
+        )
+    )
     return 0
+
+
+def _healthy(ar: float, horizon: int) -> Cell:
+    market = Market(auc=AUC, ar=ar, horizon_seconds=horizon)
+    return estimate(POLICIES, market, RUNS, SEED)
 
 
 def _detect(ar: float, horizon: int, decay: Decay) -> Cell:
