@@ -153,8 +153,8 @@ def test_the_good_version_is_promoted_and_the_bad_one_rolled_back(demo: Demo) ->
     assert len(stable) == 2, "the stable version ran as one harvest and one analysis throughout"
     (untouched,) = re.findall(r"^v1\.0 was not touched by v2\.0: .*\((.*)\)$", output, re.MULTILINE)
     assert {tuple(one.split()) for one in untouched.split(", ")} == stable
-    (took,) = re.findall(r"^the demo took (\d+) s$", output, re.MULTILINE)
-    assert int(took) < 120
+    # How long is for the reader: a machine that others use too proves nothing by it.
+    assert re.search(r"^the demo took \d+ s$", output, re.MULTILINE)
     assert output.count("$ kubectl describe signalcanary demo-signal") == 2
     assert_nothing_is_left(output, data)
 
