@@ -140,10 +140,11 @@ def verify(look: Look, state: RolloutState) -> RolloutState:
         # The spec was edited meanwhile: nothing is to be verified any more.
         return _verified(state, now, "serves, and is not to be verified any more")
     checks = state.checks or Checks(Clock(now))
-    if look.seen.metrics.failure is not None:
-        return replace(state, checks=replace(checks, clock=checks.clock.stop(now)))
     if checks.last is None or now > checks.last:
-        good = checks.good + _is_good(look, state)
+        is_good = _check(look, state)
+        if is_good is None:
+            return replace(state, checks=replace(checks, clock=checks.clock.stop(now)))
+        good = checks.good + is_good
         checks = Checks(checks.clock.run(now), good, checks.made + 1, now)
         state = replace(state, checks=checks)
     if checks.clock.elapsed(now) < rules.for_:
@@ -164,16 +165,22 @@ def _verified(state: RolloutState, now: datetime, told: str) -> RolloutState:
     return enter(state, now, Phase.ROLLED_BACK, state.reason, message, is_warning=True)
 
 
-def _is_good(look: Look, state: RolloutState) -> bool:
-    """One check of what serves: its pods are ready, every symbol sends fresh data, and nothing is
-    breached. What cannot be judged yet, as its windows are still filling, is no fault of it."""
+def _check(look: Look, state: RolloutState) -> bool | None:
+    """One check of what serves: bad if a pod cannot run or something is breached, good if the pods
+    are ready and every symbol sends fresh data; None if neither can be seen.
+
+    What cannot be judged yet, as its windows are still filling, is no fault of it. Nor is silence
+    by itself: nothing beside it tells whether it is the feed's, and to take rung after rung for
+    an outage of the exchange would end with nothing that serves.
+    """
+    if look.seen.metrics.failure is not None:
+        return None
+    track = look.seen.track(Track.STABLE, state.stable)
+    if track.problem is not None or any(j.verdict is Verdict.BREACHED for j in look.judgements):
+        return False
     symbols = look.spec.symbols.canary
-    fresh = (silence_of(s, look.spec, look.seen.metrics, look.now) for s in symbols)
-    return (
-        look.seen.track(Track.STABLE, state.stable).is_ready
-        and all(silence is Silence.NONE for silence in fresh)
-        and not any(j.verdict is Verdict.BREACHED for j in look.judgements)
-    )
+    silences = (silence_of(s, look.spec, look.seen.metrics, look.now) for s in symbols)
+    return True if track.is_ready and all(s is Silence.NONE for s in silences) else None
 
 
 def time_left(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:

@@ -31,6 +31,7 @@ def set_back(state: RolloutState, by: timedelta, now: datetime) -> RolloutState:
         streaks={key: streak.set_back(by) for key, streak in state.streaks.items()},
         stage_clock=state.stage_clock.set_back(by) if state.stage_clock else None,
         phase_clock=state.phase_clock.set_back(by) if state.phase_clock else None,
+        checks=state.checks.set_back(by) if state.checks else None,
     )
 
 

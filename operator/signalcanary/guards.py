@@ -17,6 +17,7 @@ from signalcanary.look import Look
 from signalcanary.moves import is_revision as _is
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
+    SERVED,
     SILENCE,
     STARTING,
     Clock,
@@ -74,11 +75,19 @@ def run_timers(look: Look, state: RolloutState) -> RolloutState:
         key = (SILENCE, symbol)
         timer = state.timers.get(key)
         silence = silence_of(symbol, look.spec, look.seen.metrics, look.now)
+        if state.phase in SERVED and silence is Silence.CANARY and not _is_ill(look, state):
+            # Nothing beside it tells whether it is the feed that is silent.
+            silence = Silence.UNKNOWN
         if silence is Silence.CANARY:
             timers[key] = timer.run(look.now) if timer else Clock(look.now)
         elif silence is not Silence.NONE and timer:
             timers[key] = timer.stop(look.now)
     return replace(state, timers=timers, streaks=streaks)
+
+
+def _is_ill(look: Look, state: RolloutState) -> bool:
+    """Whether something keeps the pods of what serves from running."""
+    return look.seen.track(Track.STABLE, state.stable).problem is not None
 
 
 def find_due(look: Look, state: RolloutState) -> dict[str, Held]:

@@ -199,6 +199,11 @@ class Checks:
     made: int = 0
     last: datetime | None = None
 
+    def set_back(self, by: timedelta) -> Checks:
+        """The same checks where the wall clock has been set back."""
+        last = self.last - by if self.last else None
+        return replace(self, clock=self.clock.set_back(by), last=last)
+
 
 @dataclass(frozen=True)
 class RolloutState:

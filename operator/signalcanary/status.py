@@ -573,6 +573,8 @@ def _next_at_rest(spec: SignalCanarySpec, state: RolloutState, now: datetime) ->
             rules, checks, left = spec.rollback.verify, state.checks, time_left(spec, state, now)
             if rules is None or checks is None or left is None:
                 return "the rollback is confirmed"
+            if checks.clock.blind_since is not None:
+                return "the rollback is verified once what serves can be seen, with fresh data"
             return (
                 f"in {_seconds(left)}, at about {_clock_time(now + left)}, the rollback is "
                 f"confirmed if more than {rules.success_rate:.0%} of the checks are good "

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from signalcanary.contract import Track
-from signalcanary.rollout import Phase, RolloutState, plan
+from signalcanary.rollout import Phase, RolloutState, TrackSeen, plan
 
 Start = Callable[..., Any]
 
@@ -164,9 +164,9 @@ def test_most_checks_good_is_good_enough(soaking: Start) -> None:
     sim = soaking(verify=VERIFY)
     sim.world.of_version["v2"] = BAD
     sim.run_until(Phase.VERIFYING_ROLLBACK)
-    sim.world.silent["ETHUSDT"] = sim.now - HOUR
+    sim.world.of_version["v1"] = BAD
     sim.run(50 * SECOND)  # 5 of 30 checks
-    sim.world.silent.clear()
+    del sim.world.of_version["v1"]
     sim.run_until(Phase.ROLLED_BACK, within=10 * MINUTE)
     assert "25 of 30 checks were good" in sim.state.message
 
@@ -234,3 +234,42 @@ def test_a_pause_stops_the_soak_and_disarms_nothing(soaking: Start) -> None:
     sim.world.of_version["v2"] = BAD
     sim.run_until(Phase.ROLLED_BACK, within=5 * MINUTE)
     assert serving(sim.state) == ["v1"]
+
+
+@pytest.mark.parametrize("phase", [Phase.SOAKING, Phase.VERIFYING_ROLLBACK])
+def test_an_outage_of_the_exchange_takes_nothing_back_that_serves(
+    soaking: Start, phase: Phase
+) -> None:
+    sim = soaking(verify=VERIFY)
+    if phase is Phase.VERIFYING_ROLLBACK:
+        sim.world.of_version["v2"] = BAD
+        sim.run_until(phase)
+    serves = serving(sim.state)
+    sim.world.silent |= dict.fromkeys(("BTCUSDT", "ETHUSDT"), sim.now)
+    sim.run(3 * HOUR, step=MINUTE)
+    assert sim.phase is phase
+    assert serving(sim.state) == serves
+    sim.world.silent.clear()
+    end = Phase.SUCCEEDED if phase is Phase.SOAKING else Phase.ROLLED_BACK
+    sim.run_until(end)
+    assert serving(sim.state) == serves
+
+
+def test_silent_with_pods_that_cannot_run_it_is_replaced(soaking: Start) -> None:
+    sim = soaking()
+    key = (Track.STABLE, sim.state.stable.name)
+    sim.world.tracks[key] = TrackSeen(pods=2, problem="pod x-0 is waiting: CrashLoopBackOff")
+    sim.world.pods_start = False
+    sim.run_until(Phase.ROLLING_BACK, within=15 * MINUTE)
+    assert sim.state.reason == "CanarySilent"
+
+
+def test_a_clock_that_is_set_back_while_verifying_loses_nothing(soaking: Start) -> None:
+    sim = soaking(verify=VERIFY)
+    sim.world.of_version["v2"] = BAD
+    sim.run_until(Phase.VERIFYING_ROLLBACK)
+    sim.run(2 * MINUTE)
+    sim.idle(-HOUR)
+    sim.look()
+    sim.run_until(Phase.ROLLED_BACK, within=4 * MINUTE)
+    assert "checks were good" in sim.state.message

@@ -101,13 +101,14 @@ class Verify(Model):
         default=timedelta(seconds=300),
         alias="for",
         description="How long what serves after the rollback is checked, at each look. Time in "
-        "which the metrics source cannot be read does not count. Unit: wall clock.",
+        "which it cannot be seen (the metrics source is ill, pods still start, the feed is silent) "
+        "does not count. Unit: wall clock.",
     )
     success_rate: float = Field(
         default=0.8,
         ge=0,
         lt=1,
         description="The rollback is confirmed if more than this share of the checks is good: "
-        "pods ready, fresh data of every symbol, no condition breached. Otherwise the next rung "
-        "is taken. Unit: ratio (0–1).",
+        "pods ready, fresh data of every symbol, no condition breached. A pod that cannot run and "
+        "a breach are bad. Otherwise the next rung is taken. Unit: ratio (0–1).",
     )
