@@ -13,7 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster_kit import REPO, Kubectl, find_helm, find_kubectl
+from cluster_kit import REPO, Exchange, Kubectl, Rollout, find_helm, find_kubectl
+from scene import MARKET_OPENS
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +95,17 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[Kube
         yield kubectl.in_namespace(name)
     finally:
         kubectl("delete", "namespace", name, "--wait=true", "--timeout=120s", timeout=130)
+
+
+@pytest.fixture(scope="module")
+def rollout(namespace: Kubectl, operator: Kubectl) -> Rollout:
+    """The SignalCanary that lives through all tests of the module."""
+    return Rollout(namespace, "ofi-cvd-fusion")
+
+
+@pytest.fixture(scope="module")
+def exchange(namespace: Kubectl, request: pytest.FixtureRequest) -> Exchange:
+    """The market that it trades on; it opens when the module's `OPENS` says so."""
+    exchange = Exchange(namespace)
+    exchange.start(getattr(request.module, "OPENS", MARKET_OPENS))
+    return exchange

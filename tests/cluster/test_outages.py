@@ -21,18 +21,8 @@ from scene import LAG_MS, breach_began, spec, wait_for_rollback
 
 pytestmark = [pytest.mark.cluster, pytest.mark.disruptive, pytest.mark.timeout(420)]
 
-
-@pytest.fixture(scope="module")
-def rollout(namespace: Kubectl, operator: Kubectl) -> Rollout:
-    return Rollout(namespace, "ofi-cvd-fusion")
-
-
-@pytest.fixture(scope="module")
-def exchange(namespace: Kubectl) -> Exchange:
-    exchange = Exchange(namespace)
-    # In New York's session, for the last test.
-    exchange.start("--start-time=2026-05-04T16:30:00")
-    return exchange
+OPENS = "--start-time=2026-05-04T16:30:00"
+"""In New York's session, for the last test."""
 
 
 def test_the_rollout_survives_its_analysis_pod_being_killed(

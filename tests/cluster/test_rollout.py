@@ -22,7 +22,7 @@ from cluster_kit import (
     query_prometheus,
     restarts_of,
 )
-from scene import LAG_MS, MARKET_OPENS, spec, wait_for_rollback
+from scene import LAG_MS, spec, wait_for_rollback
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -41,18 +41,6 @@ CORE_METRICS = (
     "slice_auc_tokyo_session",
     "slice_auc_london_session",
 )
-
-
-@pytest.fixture(scope="module")
-def rollout(namespace: Kubectl, operator: Kubectl) -> Rollout:
-    return Rollout(namespace, "ofi-cvd-fusion")
-
-
-@pytest.fixture(scope="module")
-def exchange(namespace: Kubectl) -> Exchange:
-    exchange = Exchange(namespace)
-    exchange.start(MARKET_OPENS)
-    return exchange
 
 
 def roll_back_by(rollout: Rollout, key: str, words: str, hold: timedelta) -> Any:
@@ -104,7 +92,7 @@ def test_v1_is_promoted(rollout: Rollout, exchange: Exchange, kubectl: Kubectl) 
         "StagesPassed",
         "Promoted",
     ]
-    active = rollout.kubectl.json("get", "configmap", "ofi-cvd-fusion-active")["data"]
+    active = rollout.kubectl.json("get", "configmap", f"{rollout.name}-active")["data"]
     assert active["version"] == "v1.0"
     assert active["symbols"] == "BTCUSDT,ETHUSDT,ADAUSDT"
     eventually("the canary's pods gone", lambda: not rollout.pods(track="canary"))
@@ -225,48 +213,6 @@ def test_a_signal_that_has_lost_its_skill_rolls_v4_back(
 def test_the_metrics_of_the_report_reach_prometheus(rollout: Rollout, kubectl: Kubectl) -> None:
     for metric in CORE_METRICS:
         metric_of_every_symbol(kubectl, metric, rollout.kubectl.namespace, timeout=240)
-
-
-def test_a_bad_symbol_is_held_back_alone_and_stays_on_what_served_it(
-    rollout: Rollout, exchange: Exchange
-) -> None:
-    before = rollout.status()["stable"]
-    alone = spec(rollout.kubectl, "v5.0", ofi=0.64)
-    alone["stages"] = [{"name": "canary", "duration": "30s"}]
-    alone["rollback"]["scope"] = "Symbol"
-    rollout.apply(alone)
-    rollout.wait_for_phase("Progressing")
-    exchange.impose(type="delay", endpoint="market", symbols=["ETHUSDT"], delay_ms=LAG_MS)
-    try:
-        held = eventually(
-            "ETHUSDT held back",
-            lambda: rollout.status().get("held"),
-            timeout=60,
-            explain=rollout.describe,
-        )
-        assert [one["symbol"] for one in held] == ["ETHUSDT"]
-        assert " for 6s on ETHUSDT: it is " in held[0]["message"]
-        status = rollout.wait_for_phase("Succeeded")
-    finally:
-        exchange.clear()
-    assert status["stable"]["version"] == "v5.0"
-    assert status["kept"] == [{"symbol": "ETHUSDT", "revision": before}]
-    active = rollout.kubectl.json("get", "configmap", "ofi-cvd-fusion-active")["data"]
-    assert active["symbols"] == "BTCUSDT,ADAUSDT"
-    (kept,) = json.loads(active["kept.json"])
-    assert (kept["version"], kept["symbols"]) == (before["version"], ["ETHUSDT"])
-
-    def passed_on() -> Any:
-        gate = rollout.kubectl.json("get", "configmap", "ofi-cvd-fusion-signals-gate")["data"]
-        return json.loads(gate["gate.json"]).get("kept")
-
-    # The kept revision's pods are replaced by those with the smaller file first.
-    assert eventually("the stream passed on", passed_on, timeout=90, explain=rollout.describe) == [
-        {"revision": before["name"], "attempt": before["attempt"], "only": ["ETHUSDT"]}
-    ]
-    label = "signalcanary.dev/revision"
-    revisions = {pod["metadata"]["labels"][label] for pod in rollout.pods(track="stable")}
-    assert revisions == {before["name"], status["stable"]["name"]}
 
 
 def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:

@@ -1,0 +1,62 @@
+"""One bad symbol on the real cluster: it alone is held back, and stays on what served it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cluster_kit import Exchange, Rollout, eventually
+from scene import LAG_MS, spec
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+
+
+def test_a_bad_symbol_is_held_back_alone_and_stays_on_what_served_it(
+    rollout: Rollout, exchange: Exchange
+) -> None:
+    rollout.apply(spec(rollout.kubectl, "v1.0"))
+    before = rollout.wait_for_phase("Succeeded")["stable"]
+    alone = spec(rollout.kubectl, "v2.0", ofi=0.64)
+    alone["stages"] = [{"name": "canary", "duration": "30s"}]
+    alone["rollback"]["scope"] = "Symbol"
+    rollout.apply(alone)
+    rollout.wait_for_phase("Progressing")
+    exchange.impose(type="delay", endpoint="market", symbols=["ETHUSDT"], delay_ms=LAG_MS)
+    try:
+        held = eventually(
+            "ETHUSDT held back",
+            lambda: rollout.status().get("held"),
+            timeout=60,
+            explain=rollout.describe,
+        )
+        assert [one["symbol"] for one in held] == ["ETHUSDT"]
+        assert " for 6s on ETHUSDT: it is " in held[0]["message"]
+        status = rollout.wait_for_phase("Succeeded")
+    finally:
+        exchange.clear()
+    assert status["stable"]["version"] == "v2.0"
+    assert status["kept"] == [{"symbol": "ETHUSDT", "revision": before}]
+
+    def live() -> Any:
+        data = rollout.kubectl.json("get", "configmap", f"{rollout.name}-active")["data"]
+        return data if data["version"] == "v2.0" else None
+
+    # State first, then what it implies: at the moment of the promotion it may be still to come.
+    active = eventually("v2.0 told to be live", live, timeout=10)
+    assert active["symbols"] == "BTCUSDT,ADAUSDT"
+    (kept,) = json.loads(active["kept.json"])
+    assert (kept["version"], kept["symbols"]) == (before["version"], ["ETHUSDT"])
+
+    def passed_on() -> Any:
+        name = f"{rollout.name}-signals-gate"
+        gate = rollout.kubectl.json("get", "configmap", name)["data"]
+        return json.loads(gate["gate.json"]).get("kept")
+
+    # The kept revision's pods are replaced by those with the smaller file first.
+    assert eventually("the stream passed on", passed_on, timeout=90, explain=rollout.describe) == [
+        {"revision": before["name"], "attempt": before["attempt"], "only": ["ETHUSDT"]}
+    ]
+    label = "signalcanary.dev/revision"
+    revisions = {pod["metadata"]["labels"][label] for pod in rollout.pods(track="stable")}
+    assert revisions == {before["name"], status["stable"]["name"]}
