@@ -2,10 +2,11 @@
 
 Breadth first from a new object. What the world may do at a look is a product: what each symbol
 says of each condition and of itself, whether the source answers, whether the pods are as wanted,
-whether the spec was edited and how, how long ago the last look was. Every state meets a list of
-plain inputs and a seeded sample of the product; with SIGNALCANARY_MACHINE_SAMPLE as many as it
-says of the 100,828 (`make machine`), and with breaches that must be seen twice and samples that
-are read twice. With SIGNALCANARY_MACHINE_SCOPE=Symbol one bad symbol is held back alone.
+whether the spec was edited and how, how long ago the last look was. Every state meets a seeded
+sample of a list of plain inputs and of the product; with SIGNALCANARY_MACHINE_SAMPLE all of the
+list and as many of the product as it says (`make machine`), with breaches that must be seen twice
+and samples that are read twice. With SIGNALCANARY_MACHINE_SCOPE=Symbol one bad symbol is held back
+alone.
 
 Time is kept relative: `NOW` stands still and what a state remembers is moved into the past, so
 that two states that differ only in when they are reached are one, and there are few of them.
@@ -854,7 +855,7 @@ def inputs_at(node: Node, number: int) -> Iterator[Input]:
             verbs = [Input(ask=verb) for verb in Verb]
             yield from verbs if IS_THOROUGH else some.sample(verbs, 3)
         return
-    yield from PLAIN
+    yield from PLAIN if IS_THOROUGH else random.Random(number).sample(PLAIN, 28)
     if not state.timers and SCOPE == "All" and (IS_THOROUGH or number % 12 == 0):
         yield from BY_HAND
     if len(WHOLE) <= SAMPLE:
@@ -894,8 +895,8 @@ def explored() -> Explored:
             for transition in decision.transitions:
                 found.ways.add((phase, transition.phase, transition.reason))
                 phase = transition.phase
-            # The look repeated: nothing more follows. In the everyday run at one edge of three.
-            if IS_THOROUGH or found.edges % 3 == 0:
+            # The look repeated: nothing more follows. In the everyday run at one edge of six.
+            if IS_THOROUGH or found.edges % 6 == 0:
                 again = decide(SPEC, decision.state, replace(seen, previous_look=NOW), NOW)
                 assert again.state == decision.state
                 assert again.transitions == ()

@@ -85,7 +85,7 @@ def stable_plan(sim: Any) -> list[str]:
     ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(events=WALKS)
 def test_the_laws_of_a_rollout_hold_on_every_walk(
     start: Callable[..., Any], events: list[tuple[str, int]]
