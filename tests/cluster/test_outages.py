@@ -82,7 +82,7 @@ def test_nothing_is_decided_while_prometheus_is_down(
     rollout: Rollout, exchange: Exchange, kubectl: Kubectl
 ) -> None:
     patient = spec(rollout.kubectl, "v7.0", ofi=0.66)
-    patient["stages"] = [{"name": "canary", "duration": "20s"}]
+    patient["stages"] = [{"name": "canary", "duration": "12s"}]
     rollout.apply(patient)
     rollout.wait_for_phase("Progressing")
     monitoring = kubectl.in_namespace("monitoring")
@@ -100,7 +100,7 @@ def test_nothing_is_decided_while_prometheus_is_down(
         waited = rollout.kubectl.fails(
             "wait",
             "--for=jsonpath={.status.phase}=Succeeded",
-            "--timeout=30s",
+            "--timeout=18s",
             "signalcanary/ofi-cvd-fusion",
         )
         assert "timed out" in waited, "kubectl failed for another reason, and waited for nothing"
