@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from signalcanary import explain, tiers
-from signalcanary.api import OnNoData
+from signalcanary.api import Condition, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement, MetricsSeen, Silence, Verdict, evaluate, silence_of
 from signalcanary.look import Look
@@ -120,13 +120,32 @@ def find_due(look: Look, state: RolloutState) -> dict[str, Held]:
 
 def _breach_due(look: Look, state: RolloutState, judgement: Judgement) -> timedelta | None:
     """How long a breach has held, if that is for long enough."""
-    condition, key = judgement.condition, (judgement.condition.key, judgement.symbol)
+    key = (judgement.condition.key, judgement.symbol)
     timer, streak = state.timers.get(key), state.streaks.get(key)
     if judgement.verdict is not Verdict.BREACHED or timer is None:
         return None
-    is_seen = condition.consecutive <= (streak.evaluations if streak else 1)
-    held_for = timer.elapsed(look.now)
-    return held_for if is_seen and held_for >= look.spec.rollback.hold(condition) else None
+    is_due = until_due(look.spec, judgement.condition, timer, streak, look.now) <= timedelta(0)
+    return timer.elapsed(look.now) if is_due else None
+
+
+def until_due(
+    spec: SignalCanarySpec,
+    condition: Condition,
+    timer: Clock,
+    streak: Streak | None,
+    now: datetime,
+) -> timedelta:
+    """Time until a breach that goes on is due; at best each look has an evaluation to count.
+
+    The delay begins when the breach has held for its `for` and has been counted often enough, so
+    that there is always a time in which a recovery cancels the rollback.
+    """
+    left = spec.rollback.hold(condition) - timer.elapsed(now)
+    if streak is None or condition.consecutive == 1:
+        return left
+    missing = condition.consecutive - streak.evaluations
+    waits = missing * spec.evaluation.interval if missing > 0 else streak.last - now
+    return max(left, waits + spec.rollback.delay)
 
 
 def _active(look: Look, state: RolloutState) -> list[str]:

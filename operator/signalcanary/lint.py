@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 
 import yaml
@@ -77,15 +76,17 @@ def explain(spec: SignalCanarySpec) -> list[str]:
         line
         for condition in spec.rollback.conditions
         if condition.tiers or condition.consecutive > 1
-        for line in _explain(condition, spec.evaluation.interval)
+        for line in _explain(condition, spec)
     ]
 
 
-def _explain(condition: Condition, interval: timedelta) -> Iterator[str]:
+def _explain(condition: Condition, spec: SignalCanarySpec) -> Iterator[str]:
+    interval = spec.evaluation.interval
     text = f"{condition.subject}: rolls back if "
     text += condition.describe().removeprefix(f"{condition.subject} ")
     if condition.consecutive > 1:
         soonest = max(condition.for_, (condition.consecutive - 1) * interval)
+        soonest += spec.rollback.delay
         text += f", {format_duration(soonest)} after the first at the earliest (a look every "
         text += f"{format_duration(interval)})"
     yield text

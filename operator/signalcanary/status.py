@@ -28,6 +28,7 @@ from signalcanary.evaluate import (
     silence_of,
     worst,
 )
+from signalcanary.guards import until_due
 from signalcanary.hand import needs_approval
 from signalcanary.lifecycle import awaits_approval, until_deadline
 from signalcanary.moves import stage_index
@@ -605,16 +606,13 @@ def _next_rollback(
     """The rollback that comes first if nothing changes."""
     due = [
         (
-            max(
-                spec.rollback.hold(judgement.condition) - timer.elapsed(now),
-                _evaluations_left(judgement, state) * spec.evaluation.interval,
-            ),
+            until_due(spec, judgement.condition, timer, state.streaks.get(key), now),
             f"{judgement.condition.bound()} ends",
             judgement.symbol,
         )
         for judgement in judgements
         if judgement.verdict is Verdict.BREACHED
-        and (timer := state.timers.get((judgement.condition.key, judgement.symbol)))
+        and (timer := state.timers.get(key := (judgement.condition.key, judgement.symbol)))
     ]
     due += [
         (spec.evaluation.no_data_after - timer.elapsed(now), f"{symbol} sends fresh data", symbol)
@@ -637,12 +635,6 @@ def _next_rollback(
     is_alone = symbol and state.phase not in STARTING and len(state.held) + 1 < most
     what = f"holds {symbol} back" if is_alone else "rolls back"
     return f"{what} in {_seconds(left)}, at about {_clock_time(now + left)}, unless {why}"
-
-
-def _evaluations_left(judgement: Judgement, state: RolloutState) -> int:
-    """How many more must show the breach; one a look at best."""
-    streak = state.streaks.get((judgement.condition.key, judgement.symbol))
-    return judgement.condition.consecutive - streak.evaluations if streak else 0
 
 
 def _clock_time(at: datetime) -> str:

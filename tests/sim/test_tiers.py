@@ -193,6 +193,37 @@ def test_one_within_the_bound_begins_anew_and_one_missing_changes_nothing(
     assert sim.phase is Phase.ROLLING_BACK
 
 
+DELAYED = {"conditions": [THRICE], "delay": "30s"}
+
+
+def test_the_delay_begins_with_the_last_of_the_evaluations(progressing: Start) -> None:
+    """As seed 001 has it: three failed checks of 60 s, then 30 s in which it may recover."""
+    sim = watched(progressing, rollback=DELAYED)
+    for _ in range(3):
+        look(sim, BEYOND)
+    assert sim.phase is Phase.PROGRESSING
+    assert sim.status["next"].startswith("rolls back in 30s, ")
+    sim.now += timedelta(seconds=20)
+    sim.look()
+    assert sim.phase is Phase.PROGRESSING
+    sim.now += timedelta(seconds=10)
+    sim.look()
+    assert sim.phase is Phase.ROLLING_BACK
+
+
+def test_a_recovery_in_the_delay_cancels_the_rollback(progressing: Start) -> None:
+    sim = watched(progressing, rollback=DELAYED)
+    for _ in range(3):
+        look(sim, BEYOND)
+    look(sim, FINE)
+    assert sim.state.timers == {}
+    for _ in range(3):
+        look(sim, BEYOND)
+    assert sim.phase is Phase.PROGRESSING, "they are counted anew"
+    look(sim, BEYOND)
+    assert sim.phase is Phase.ROLLING_BACK
+
+
 def test_one_sample_read_often_counts_once(progressing: Start) -> None:
     sim = watched(progressing, THRICE)
     look(sim, BEYOND)

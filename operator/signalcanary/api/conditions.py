@@ -503,8 +503,9 @@ class Rollback(Model):
 
     delay: Duration = Field(
         default=timedelta(0),
-        description="Time between a breach that has held for its `for` and the rollback; a "
-        "recovery within it cancels the rollback. Unit: wall clock.",
+        description="Time between a breach that has held for its `for` and been seen at its "
+        "`consecutive` evaluations, and the rollback; a recovery within it cancels the rollback. "
+        "Unit: wall clock.",
     )
     verify: Verify | None = Field(
         default=None,

@@ -23,6 +23,7 @@ from signalcanary.backtest.replay import GENERATION, Rollout
 from signalcanary.backtest.simulation import Market, Path, draw_path, onset_look
 from signalcanary.contract import EVIDENCE_LEVELS
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen
+from signalcanary.guards import until_due
 from signalcanary.revisions import build_revision, refer_to
 from signalcanary.rollout import Decision, Phase, RolloutState
 
@@ -242,14 +243,17 @@ def _next_look(
         due.append(clock.started_at + clock.blind + duration)
     if spec.evaluation.on_deadline is OnDeadline.ROLLBACK:
         due.append(clock.started_at + duration + spec.evaluation.deadline)
-    consecutive = {c.key: c.consecutive for c in spec.rollback.conditions}
-    if any(streak.evaluations < consecutive[key] for (key, _), streak in state.streaks.items()):
+    conditions = {c.key: c for c in spec.rollback.conditions}
+    streaks = state.streaks
+    if any(streaks[key].evaluations < conditions[key[0]].consecutive for key in streaks):
         return place + 1
-    longest = max(c.for_ for c in spec.rollback.conditions)
-    for (key, _), timer in state.timers.items():
-        of_key = next((c.for_ for c in spec.rollback.conditions if c.key == key), longest)
-        due.append(timer.started_at + timer.blind + of_key)
     now = START + place * step
+    for key, timer in state.timers.items():
+        if key[0] in conditions:
+            condition = conditions[key[0]]
+            due.append(now + until_due(spec, condition, timer, streaks.get(key), now))
+        else:
+            due.append(now + spec.evaluation.no_data_after - timer.elapsed(now))
     for instant in due:
         # What is overdue waits for a condition to be Ok, which is a change.
         if instant > now:
