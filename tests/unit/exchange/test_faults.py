@@ -103,11 +103,13 @@ def test_all_market_faults_reach_the_model() -> None:
         {"type": "frozen_mid"},
         {"type": "clock_step", "offset_ms": -1500},
         {"type": "calibration_shift", "delta_logit": 1.2},
+        {"type": "trade_sizes", "sigma": 1.7},
         {"type": "delay", "endpoint": "public", "delay_ms": 5},
     ).effects("BTCUSDT", 0)
     assert effects.conditions.frozen_book
     assert effects.conditions.frozen_mid
     assert effects.conditions.logit_shift == 1.2
+    assert effects.conditions.trade_size_sigma == 1.7
     assert effects.clock_offset_ms == -1500
     assert effects.delay_ms == {Target.PUBLIC: 5}
 

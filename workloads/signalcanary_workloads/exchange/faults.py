@@ -141,6 +141,14 @@ class ForcedRegime(_Fault):
     regime: Regime
 
 
+class TradeSizes(_Fault):
+    """The logarithms of trade sizes spread by this, about a median that stays: fatter tails of
+    volume-delta scores, or leaner ones."""
+
+    type: Literal["trade_sizes"]
+    sigma: float = Field(ge=0, le=4)
+
+
 Fault = Annotated[
     Delay
     | Reorder
@@ -155,7 +163,8 @@ Fault = Annotated[
     | ClockStep
     | CalibrationShift
     | Skill
-    | ForcedRegime,
+    | ForcedRegime
+    | TradeSizes,
     Field(discriminator="type"),
 ]
 _MODEL_FAULTS: Final = (
@@ -166,6 +175,7 @@ _MODEL_FAULTS: Final = (
     CalibrationShift,
     Skill,
     ForcedRegime,
+    TradeSizes,
 )
 _ADAPTER: Final[TypeAdapter[Fault]] = TypeAdapter(Fault)
 
@@ -340,6 +350,8 @@ def _combine(faults: list[Fault]) -> Effects:
                 conditions["skill_factor"] = fault.factor
             case ForcedRegime():
                 conditions["regime"] = fault.regime
+            case TradeSizes():
+                conditions["trade_size_sigma"] = fault.sigma
             case Disconnect():
                 pass
     return Effects(conditions=Conditions(**conditions), delay_ms=delays, **effects)

@@ -148,6 +148,7 @@ class Conditions:
     regime: Regime | None = None
     frozen_mid: bool = False
     frozen_book: bool = False
+    trade_size_sigma: float | None = None
 
 
 UNDISTURBED: Final = Conditions()
@@ -216,7 +217,7 @@ class SymbolModel:
         phi = self.params.flow_persistence
         noise = float(self._rng.standard_normal())
         self._flow = phi * self._flow + math.sqrt(1 - phi * phi) * noise
-        plan = [*self._plan_book(), *self._plan_trades()]
+        plan = [*self._plan_book(), *self._plan_trades(conditions)]
         plan.sort(key=lambda item: item[0])
         events: list[Event] = []
         for offset_ms, action in plan:
@@ -308,7 +309,7 @@ class SymbolModel:
 
     # ------------------------------------------------------------------ trades
 
-    def _plan_trades(self) -> list[tuple[int, _Requote | _Order]]:
+    def _plan_trades(self, conditions: Conditions) -> list[tuple[int, _Requote | _Order]]:
         rng, params = self._rng, self.params
         active = self.regime is Regime.ACTIVE
         rate = params.active_trades if active else params.quiet_trades
@@ -316,7 +317,9 @@ class SymbolModel:
         times = np.sort(rng.integers(250, 980, size=number)).tolist()
         skill = params.cvd_skill
         seen = skill * self._flow + math.sqrt(1 - skill**2) * rng.standard_normal(number)
-        sizes = np.exp(params.trade_size_sigma * rng.standard_normal(number))
+        sigma = conditions.trade_size_sigma
+        sigma = params.trade_size_sigma if sigma is None else sigma
+        sizes = np.exp(sigma * rng.standard_normal(number))
         return [
             (time_ms, _Order(buys, max(1, round(size * self.spec.median_trade))))
             for time_ms, buys, size in zip(times, (seen > 0).tolist(), sizes.tolist(), strict=True)
