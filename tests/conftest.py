@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
+# Modules that tests of several folders share.
+sys.path.insert(0, str(Path(__file__).parent))
 
 REPO = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("SIGNALCANARY_CACHE", Path.home() / ".cache/signalcanary"))

@@ -95,18 +95,22 @@ class World:
         pods_stop: whether the workloads that are not wanted go.
         refusals: what is found wrong with artifacts, where pods that look at them start.
         of_version: values that differ for one version, whichever revision of it is judged.
+        of_revision: values that differ for one revision, by its name.
+        differences: canary − stable, by metric, where stable serves.
     """
 
     source_answers: bool = True
     silent: dict[str, datetime] = field(default_factory=dict)
     stable_silent: dict[str, datetime] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=lambda: dict(HEALTHY))
+    values: dict[str, float | None] = field(default_factory=lambda: dict(HEALTHY))
     of_symbol: dict[tuple[str, str], float] = field(default_factory=dict)
     bounds: dict[str, tuple[Bound, ...]] = field(default_factory=dict)
     pods_start: bool = True
     pods_stop: bool = True
     refusals: tuple[Refusal, ...] = ()
-    of_version: dict[str, dict[str, float]] = field(default_factory=dict)
+    of_version: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    of_revision: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
     samples: int = 5000
     tracks: dict[tuple[Track, str], TrackSeen] = field(default_factory=dict)
     running: dict[tuple[Track, str], TrackPlan] = field(default_factory=dict)
@@ -121,28 +125,37 @@ class World:
         if not self.tracks.get((track, revision.name), NOTHING).is_ready:
             return MetricsSeen()
         spec = judged_spec(spec, state)
-        measurements, beats = {}, {}
+        values = self.values | self.of_version.get(revision.version, {})
+        values |= self.of_revision.get(revision.name, {})
+        serves = any(side is Track.STABLE and t.is_ready for (side, _), t in self.tracks.items())
+        has_control = serves and track is Track.CANARY
+        measurements, differences, beats = {}, {}, {}
         for symbol in spec.symbols.canary:
             at = self.silent.get(symbol, now)
             beats[symbol] = at
             for condition in spec.rollback.conditions:
                 metric = condition.metric
-                usual = self.of_version.get(revision.version, {}).get(
-                    metric, self.values.get(metric)
-                )
-                value = self.of_symbol.get((metric, symbol), usual)
+                value = self.of_symbol.get((metric, symbol), values.get(metric))
                 measurements[metric, symbol] = Measurement(
                     values=() if value is None else (value,),
                     samples=self.samples,
                     evaluated_at=at,
                     bounds=self.bounds.get(metric, surely(value)),
                 )
+                if has_control and (apart := self.differences.get(metric)) is not None:
+                    differences[metric, symbol] = Measurement(
+                        (apart,), self.samples, at, bounds=surely(apart)
+                    )
         warmup = dict.fromkeys(spec.symbols.canary, 1.0)
-        serves = any(side is Track.STABLE and t.is_ready for (side, _), t in self.tracks.items())
-        has_control = serves and track is Track.CANARY
         control = {s: self.stable_silent.get(s, now) for s in beats} if has_control else {}
         return MetricsSeen(
-            measurements, beats, warmup, control, revision=revision.name, track=track
+            measurements,
+            beats,
+            warmup,
+            control,
+            differences=differences,
+            revision=revision.name,
+            track=track,
         )
 
 
@@ -260,12 +273,17 @@ class Sim:
             self.now += step or self.spec.evaluation.interval
             self.look()
 
-    def run_until(self, phase: Phase, within: timedelta = timedelta(hours=72)) -> timedelta:
-        """Look until a phase is reached; how long that took."""
+    def run_until(
+        self,
+        phase: Phase,
+        within: timedelta = timedelta(hours=72),
+        step: timedelta | None = None,
+    ) -> timedelta:
+        """Look until a phase is reached, at the pace of the spec; how long that took."""
         start = self.now
         while self.phase is not phase:
             assert self.now - start <= within, f"{self.phase} after {within}, not {phase}"
-            self.now += self.spec.evaluation.interval
+            self.now += step or self.spec.evaluation.interval
             self.look()
         return self.now - start
 
