@@ -70,6 +70,8 @@ class MiniExchange:
     refuses: bool = False
     deaf_to_new: bool = False
     """New connections are accepted, and nothing is sent to them."""
+    late: dict[ServerConnection, list[str]] = field(default_factory=dict)
+    """Connections that the exchange lags on, and what it has still to send to them."""
     sockets: dict[ServerConnection, set[str]] = field(default_factory=dict)
     update_id: int = 0
 
@@ -110,10 +112,19 @@ class MiniExchange:
         return [socket for socket, streams in self.sockets.items() if stream in streams]
 
     def send(self, stream: str, data: dict[str, Any]) -> None:
-        broadcast(self.listeners(stream), json.dumps({"stream": stream, "data": data}))
+        self.send_raw(stream, json.dumps({"stream": stream, "data": data}))
 
     def send_raw(self, stream: str, text: str) -> None:
-        broadcast(self.listeners(stream), text)
+        listeners = self.listeners(stream)
+        for socket in listeners:
+            if socket in self.late:
+                self.late[socket].append(text)
+        broadcast([socket for socket in listeners if socket not in self.late], text)
+
+    def catch_up(self, socket: ServerConnection) -> None:
+        """Send what it has lagged behind with."""
+        for text in self.late.pop(socket):
+            broadcast([socket], text)
 
     def trade(
         self, trade_id: int, ts: int = START_MS, symbol: str = "BTCUSDT", silent: bool = False

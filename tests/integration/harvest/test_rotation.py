@@ -16,7 +16,15 @@ from signalcanary_workloads.exchange.server import (
     running_exchange,
 )
 from signalcanary_workloads.exchange.websocket import ConnectionLimits
-from signalcanary_workloads.harvest.feed import FeedSettings, Group
+from signalcanary_workloads.harvest.feed import (
+    Feed,
+    FeedSettings,
+    Frame,
+    Group,
+    News,
+    Surroundings,
+    plan_subscriptions,
+)
 from signalcanary_workloads.store import Kind
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -88,7 +96,7 @@ async def test_a_successor_that_cannot_be_had_is_tried_again_and_the_old_one_sta
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config, rotating(kit, rotate_after_seconds=0.3)) as harvest:
+    async with kit.running_harvest(config, rotating(kit, rotate_after_seconds=1.0)) as harvest:
         await exchange.connected()
         exchange.refuses = True
         first = set(exchange.sockets)
@@ -112,7 +120,7 @@ async def test_a_successor_that_is_open_and_silent_does_not_take_over(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=0.3, rotate_jitter_ratio=0.0)
+    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
     async with kit.running_harvest(config, settings) as harvest:
         await exchange.connected()
         book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
@@ -130,6 +138,104 @@ async def test_a_successor_that_is_open_and_silent_does_not_take_over(
     assert ids == list(range(1, number + 1))
 
 
+async def test_a_successor_that_is_ahead_waits_for_the_old_one_to_reach_it(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
+    stream = "btcusdt@bookTicker"
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        (old,) = exchange.listeners(stream)
+        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+        exchange.quote(kit.start_ms)
+        exchange.late[old] = []
+        number = 1
+        while book.failed_rotations < 2:  # the successors bring all at once, the old one late
+            exchange.quote(kit.start_ms + number)
+            number += 1
+            await asyncio.sleep(0.01)
+            if number % 5 == 0:
+                await old.send(exchange.late[old].pop(0))
+        assert book.rotations == 0
+        exchange.catch_up(old)
+        while book.rotations == 0:
+            exchange.quote(kit.start_ms + number)
+            number += 1
+            await asyncio.sleep(0.01)
+        pipeline = harvest.pipelines["BTCUSDT"]
+        await kit.wait_until(
+            lambda: pipeline.counts.quotes - pipeline.counts.stale_quotes == number, "the quotes"
+        )
+        assert pipeline.grid.gap_epoch == 0
+    ids = kit.read_rows(tmp_path, Kind.BBO).column("update_id").to_pylist()
+    assert ids == list(range(1, number + 1))
+
+
+async def test_an_old_connection_that_stands_still_is_replaced_and_the_gap_is_told(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        (old,) = exchange.listeners("btcusdt@bookTicker")
+        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+        pipeline = harvest.pipelines["BTCUSDT"]
+        exchange.quote(kit.start_ms)
+        await kit.wait_until(lambda: pipeline.counts.quotes == 1, "a quote")
+        exchange.late[old] = []
+        number = 1
+        while book.rotations == 0:
+            exchange.quote(kit.start_ms + number)
+            number += 1
+            await asyncio.sleep(0.01)
+        await kit.wait_until(lambda: pipeline.grid.gap_epoch == 1, "the gap")
+    assert book.failed_rotations == 0
+    gaps = [gap for entry in kit.read_entries(tmp_path) for gap in entry.gaps]
+    assert [gap.stream for gap in gaps] == ["bookTicker"]
+
+
+async def test_what_the_replaced_connection_had_brought_and_nobody_had_read_is_read(
+    exchange: Any, kit: Any
+) -> None:
+    """As when commits are refused and reading stands still for a while."""
+    (plan, _) = plan_subscriptions(kit.mini_source(exchange), ("BTCUSDT",))
+    settings = rotating(kit, rotate_after_seconds=1.0, overlap_seconds=0.05).feed
+    queue: asyncio.Queue[Frame | None] = asyncio.Queue(maxsize=4)
+    numbers = iter(range(100))
+    feed = Feed(plan, queue, settings, Surroundings(lambda: 0.0, lambda: 0, numbers.__next__))
+    running = asyncio.create_task(feed.run())
+    try:
+        seen: list[Any] = []
+
+        async def take() -> Any:
+            _, conn_id, _, raw = (await queue.get()) or (None, 0, 0, None)
+            seen.append(raw)
+            if raw is News.OPENED:
+                feed.handover.opened(conn_id)
+            elif raw is News.OVERLAPPED:
+                feed.handover.overlapped(conn_id)
+            return raw
+
+        assert await take() is News.OPENED
+        await kit.wait_until(lambda: bool(exchange.listeners("btcusdt@bookTicker")), "a listener")
+        for _ in range(40):
+            exchange.quote()
+        await kit.wait_until(lambda: len(exchange.sockets) == 2, "the successor")
+        while await take() is not News.OPENED:
+            pass
+        await asyncio.sleep(0.3)  # longer than all that a rotation waits for
+        async with asyncio.timeout(10):
+            while await take() is not News.RETIRED:  # noqa: ASYNC110 slow, so that much is left
+                await asyncio.sleep(0.01)
+        quotes = [raw for raw in seen if isinstance(raw, bytes)]
+        assert len(quotes) == 40
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 def has_opened_successor(harvest: Any) -> bool:
     """Whether harvest itself knows of a second connection for the book: the exchange does sooner,
     and what it sends in between is no part of the overlap."""
@@ -141,7 +247,7 @@ async def test_a_surprise_end_before_the_hand_over_is_a_gap_of_the_book(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=0.4, overlap_seconds=30.0)
+    settings = rotating(kit, rotate_after_seconds=1.0, overlap_seconds=30.0)
     stream = "btcusdt@bookTicker"
     async with kit.running_harvest(config, settings) as harvest:
         await exchange.connected()
@@ -165,7 +271,7 @@ async def test_a_surprise_end_after_the_hand_over_costs_nothing(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=0.4, overlap_seconds=30.0)
+    settings = rotating(kit, rotate_after_seconds=1.0, overlap_seconds=30.0)
     stream = "btcusdt@bookTicker"
     async with kit.running_harvest(config, settings) as harvest:
         await exchange.connected()

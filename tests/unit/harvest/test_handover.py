@@ -116,10 +116,51 @@ def test_one_that_brings_nothing_of_a_symbol_does_not_serve() -> None:
     receiver.open(NEW)
     for conn_id, symbol in ((OLD, "A"), (NEW, "A"), (OLD, "B")):
         receiver.bring(conn_id, 7, symbol)
+    receiver.handover.overlapped(NEW)
     assert not receiver.handover.is_served_by(NEW), "B is missing"
     receiver.bring(NEW, 7, "B")
     assert receiver.handover.is_served_by(NEW), "C is quiet on both"
     assert receiver.close(OLD, retired=True) == ()
+
+
+def test_one_that_is_ahead_of_the_old_one_does_not_serve_yet() -> None:
+    receiver = Receiver()
+    receiver.open(OLD)
+    receiver.open(NEW)
+    receiver.bring(OLD, 4)
+    receiver.bring(NEW, 6)
+    receiver.handover.overlapped(NEW)
+    assert not receiver.handover.is_served_by(NEW), "5 is missing"
+    receiver.bring(OLD, 5)
+    assert not receiver.handover.is_served_by(NEW)
+    receiver.bring(OLD, 6)
+    assert receiver.handover.is_served_by(NEW)
+    assert receiver.close(OLD, retired=True) == ()
+    assert receiver.taken == [4, 5, 6]
+
+
+def test_of_what_the_old_one_does_not_bring_at_all_it_may_be_given_up() -> None:
+    receiver = Receiver(("A", "B"))
+    receiver.open(OLD)
+    receiver.open(NEW)
+    receiver.handover.overlapped(NEW)
+    receiver.bring(NEW, 6, "A")
+    receiver.bring(OLD, 7, "B")
+    forgone = receiver.handover.brought_by_newer_only
+    assert forgone == {"A"}
+    assert not receiver.handover.is_served_by(NEW, forgone), "B is missing"
+    receiver.bring(NEW, 7, "B")
+    assert receiver.handover.is_served_by(NEW, forgone)
+    assert receiver.close(OLD, retired=True) == ("A",)
+
+
+def test_a_silence_says_nothing_before_all_of_the_overlap_was_offered() -> None:
+    receiver = Receiver()
+    receiver.open(OLD)
+    receiver.open(NEW)
+    assert not receiver.handover.is_served_by(NEW)
+    receiver.handover.overlapped(NEW)
+    assert receiver.handover.is_served_by(NEW)
 
 
 def test_what_a_cut_connection_had_not_handed_over_is_in_doubt() -> None:

@@ -303,6 +303,9 @@ class Harvest:
             times.latency.observe(settings.wall_ns() / 1e9 - arrival.trade.ts / 1e3)
 
     def _on_news(self, feed: Feed, conn_id: int, news: News) -> None:
+        if news is News.OVERLAPPED:
+            feed.handover.overlapped(conn_id)
+            return
         if news is not News.OPENED:
             self._release(feed, feed.handover.closed(conn_id, news is News.RETIRED))
             return

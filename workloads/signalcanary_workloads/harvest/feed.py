@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
-from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedOK, WebSocketException
 
 from signalcanary.contract import DataSource
 from signalcanary_workloads.harvest.handover import Handover
@@ -43,8 +43,9 @@ class News(Enum):
     """What happened to a connection."""
 
     OPENED = "opened"
+    OVERLAPPED = "overlapped"  # it has been open beside the one before it for long enough
     LOST = "lost"
-    RETIRED = "retired"  # closed by us, after its successor was found to serve
+    RETIRED = "retired"  # closed by us and read to its end, as its successor serves
 
 
 class Frame(NamedTuple):
@@ -143,6 +144,7 @@ class _Reader:
         self.opened = asyncio.Event()
         self.received = 0
         self._feed = feed
+        self._socket: ClientConnection | None = None
         self.task = asyncio.create_task(self._run())
 
     @property
@@ -152,6 +154,19 @@ class _Reader:
             return "given up, as nothing came"
         error = self.task.exception()
         return "closed" if error is None else f"{type(error).__name__}: {error}"
+
+    async def drain(self) -> bool:
+        """Close it and read on; gives whether all was read that the exchange had sent.
+
+        Cutting it off instead would lose what has arrived and was not read yet.
+        """
+        assert self._socket is not None, "it has opened"
+        closing = asyncio.create_task(self._socket.close())
+        try:
+            await asyncio.wait({self.task})
+        finally:
+            closing.cancel()
+        return isinstance(self.task.exception(), ConnectionClosedOK)
 
     async def stop(self) -> None:
         """Close it, if it has not ended.
@@ -178,6 +193,7 @@ class _Reader:
             max_queue=settings.read_ahead_frames,
             max_size=settings.max_frame_bytes,
         ) as socket:
+            self._socket = socket
             await queue.put(Frame(feed, conn_id, wall_ns(), News.OPENED))
             self.opened.set()
             while True:
@@ -293,29 +309,36 @@ class Feed:
         if not new.task.done():
             overlap = self.settings.overlap_seconds
             await asyncio.wait(both, timeout=overlap, return_when=asyncio.FIRST_COMPLETED)
-            # A symbol that is quiet may have spoken just now, on one of the two.
+            now = self.surroundings.wall_ns()
+            await self.queue.put(Frame(self, new.conn_id, now, News.OVERLAPPED))
             is_serving = await self._becomes_serving(new, old, overlap)
         if old.task.done():  # whatever the new one is, there is no other
             self._log("connection lost while its successor took over", reason=old.reason)
             await self._ended(old, News.LOST)
             return new
         if is_serving:
-            await self._ended(old, News.RETIRED)
+            await self._ended(old, News.RETIRED if await old.drain() else News.LOST)
             self.rotations += 1
             return new
-        reason = new.reason if new.task.done() else "it does not deliver what the old one does"
+        reason = new.reason if new.task.done() else "the two do not deliver the same yet"
         await self._ended(new, News.LOST)
         self._log("rotation failed, the old connection stays", reason=reason)
         return old
 
     async def _becomes_serving(self, new: _Reader, old: _Reader, patience: float) -> bool:
+        """Wait until the new one holds all that follows what the old one has brought."""
+        handover, conn_id = self.handover, new.conn_id
+        forgone = handover.brought_by_newer_only
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while not self.handover.is_served_by(new.conn_id):
+                while not handover.is_served_by(conn_id):
                     if new.task.done() or old.task.done():
                         return False
                     await asyncio.sleep(min(0.1, patience / 10))
-        return not new.task.done() and self.handover.is_served_by(new.conn_id)
+        # What the old one has not begun to bring in all this time it will not bring: better a
+        # gap now than a silence until the exchange closes it.
+        forgone &= handover.brought_by_newer_only
+        return not new.task.done() and handover.is_served_by(conn_id, forgone)
 
     def _log(self, event: str, **fields: object) -> None:
         log.warning(event, extra={"fields": {"group": self.subscription.group, **fields}})

@@ -45,6 +45,7 @@ class Handover(Generic[T]):
         self._symbols = tuple(symbols)
         self._held_limit = held_limit
         self._live: list[int] = []  # the newer one last
+        self._overlapped: int | None = None
         self.waiting: dict[str, _Waiting[T]] = {}
         """Symbols not handed over yet. Empty, messages may be taken as they come."""
 
@@ -53,11 +54,35 @@ class Handover(Generic[T]):
         """Is there a connection?"""
         return bool(self._live)
 
-    def is_served_by(self, conn_id: int) -> bool:
-        """Has this connection, the newer one, brought something of every symbol that the
-        older one brought something of?"""
-        return conn_id in self._live and all(
-            one.older_id is None or one.first_id is not None for one in self.waiting.values()
+    def overlapped(self, conn_id: int) -> None:
+        """All that came until the end of the overlap with this connection has been offered."""
+        self._overlapped = conn_id
+
+    def is_served_by(self, conn_id: int, forgone: frozenset[str] = frozenset()) -> bool:
+        """May the older connection go, and only this newer one stay?
+
+        Not before every symbol is handed over or was quiet on both: an older connection that
+        lags has still to bring what the newer one was too late for.
+
+        Args:
+            forgone: symbols that the older one is not waited for any longer.
+        """
+        return conn_id in self._live and conn_id == self._overlapped and forgone >= self._pending
+
+    @property
+    def brought_by_newer_only(self) -> frozenset[str]:
+        """Symbols that the newer connection has brought something of, and the older nothing."""
+        return frozenset(
+            symbol for symbol in self._pending if self.waiting[symbol].older_id is None
+        )
+
+    @property
+    def _pending(self) -> frozenset[str]:
+        """Symbols that were not quiet and are not handed over."""
+        return frozenset(
+            symbol
+            for symbol, one in self.waiting.items()
+            if one.older_id is not None or one.first_id is not None
         )
 
     def opened(self, conn_id: int) -> tuple[str, ...]:
@@ -100,8 +125,8 @@ class Handover(Generic[T]):
         """A connection has ended.
 
         Args:
-            retired: its successor was found to serve and to have overlapped long enough, so
-                a symbol that was quiet on both is not in doubt.
+            retired: its successor was found to serve and to have overlapped long enough, and
+                it was read to its end; so a symbol that was quiet on both is not in doubt.
         """
         was_newer = conn_id == self._live[-1]
         self._live.remove(conn_id)
