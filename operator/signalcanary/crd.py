@@ -195,6 +195,9 @@ def build_status_schema() -> dict[str, Any]:
         ),
         breachedFor=_text("How long the breach has held, without blind time."),
         allowedFor=_text("How long it may hold before the rollback."),
+        consecutive=_integer(
+            "At how many evaluations in a row it must be seen before that; if missing, at one."
+        ),
         message=_text("The verdict in words."),
     )
     decided_on = {

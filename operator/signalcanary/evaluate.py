@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from signalcanary.api import Condition, Of, SignalCanarySpec, Tier
+from signalcanary.api import Condition, Debounce, Of, SignalCanarySpec, Tier
 from signalcanary.contract import METRICS_BY_NAME, Track, format_duration, shown
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -153,6 +153,18 @@ class Judgement:
     bound: Bound | None = None
     tier: Tier = Tier.NORMAL
     evaluated_at: datetime | None = None
+
+    @property
+    def debounce(self) -> Debounce:
+        """How long a breach of it must be seen before it is due."""
+        # What was not judged may have evidence when it is.
+        is_unknown = self.condition.is_guarded and not self.verdict.is_judged
+        return self.condition.debounce(has_evidence=self.bound is not None or is_unknown)
+
+    @property
+    def waits_unasked(self) -> bool:
+        """Whether it is for want of evidence alone that one look is not enough."""
+        return self.debounce != self.condition.debounce(has_evidence=True)
 
     @property
     def is_critical(self) -> bool:
@@ -297,15 +309,23 @@ def _judge(
     bound = f"{condition.sign} {shown(condition.threshold)}"
     text = shown_beside(value, condition.threshold)
     if condition.is_beyond(value):
-        return say(
-            Verdict.BREACHED,
-            "BeyondThreshold",
-            f"{metric} on {symbol} is {text} ({bound})",
-            value,
+        breach = say(
+            Verdict.BREACHED, "BeyondThreshold", f"{metric} on {symbol} is {text} ({bound})", value
         )
+        return replace(breach, message=breach.message + _unasked(breach))
     return say(
         Verdict.OK, "WithinThreshold", f"{metric} on {symbol} is {text} (not {bound})", value
     )
+
+
+def _unasked(breach: Judgement) -> str:
+    """That a breach waits though the spec does not ask for it, and why; else nothing."""
+    if not breach.waits_unasked:
+        return ""
+    return f"; judged literally, as {_LACKING}, it must hold {breach.debounce.describe()}"
+
+
+_LACKING = "no bounds come with it"
 
 
 def _with_tier(judgement: Judgement) -> Judgement:

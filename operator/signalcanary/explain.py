@@ -31,6 +31,7 @@ def names(symbols: Sequence[str]) -> str:
 def breach(judgement: Judgement, held: timedelta) -> str:
     """Why a breach rolled back, and what would have kept the canary."""
     condition, bound, value = judgement.condition, judgement.bound, judgement.value
+    debounce = judgement.debounce
     assert value is not None  # else it would not be breached
     threshold, is_above = condition.threshold, condition.sign == ">"
     text = f"{condition.describe()} on {judgement.symbol}: "
@@ -41,16 +42,16 @@ def breach(judgement: Judgement, held: timedelta) -> str:
         text += f", {word} {edge} with {percent(bound.level)} confidence"
         kept = f"evidence that leaves {shown(threshold)} open"
     else:
-        text += ", judged literally"
+        text += ", judged literally" + (", as no bounds come with it" * judgement.waits_unasked)
         kept = f"a value of {'at most' if is_above else 'at least'} {shown(threshold)}"
     text += _rows(judgement)
-    if condition.for_:
+    if debounce.for_:
         text += f", breached for {_whole_seconds(held)}"
-        kept += f" at one look of these {format_duration(condition.for_)}"
-    if condition.consecutive > 1:
-        text += f"{' and' if condition.for_ else ', breached'} at {condition.consecutive} "
+        kept += f" at one look of these {format_duration(debounce.for_)}"
+    if debounce.consecutive > 1:
+        text += f"{' and' if debounce.for_ else ', breached'} at {debounce.consecutive} "
         text += "evaluations in a row"
-        kept += "" if condition.for_ else " at one of these evaluations"
+        kept += "" if debounce.for_ else " at one of these evaluations"
     return f"{text}; {kept} would have kept it"
 
 

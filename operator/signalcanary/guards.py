@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from signalcanary import explain, tiers
-from signalcanary.api import Condition, OnNoData, SignalCanarySpec
+from signalcanary.api import Debounce, OnNoData, SignalCanarySpec
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement, MetricsSeen, Silence, Verdict, evaluate, silence_of
 from signalcanary.look import Look
@@ -65,7 +65,7 @@ def run_timers(look: Look, state: RolloutState) -> RolloutState:
         timer, streak = state.timers.get(key), state.streaks.get(key)
         if judgement.verdict is Verdict.BREACHED:
             timers[key] = timer.run(look.now) if timer else Clock(look.now)
-            if judgement.condition.consecutive > 1:
+            if judgement.debounce.consecutive > 1:
                 streaks[key] = tiers.count(streak, judgement)
         elif not judgement.verdict.is_judged and timer:
             timers[key] = timer.stop(look.now)
@@ -124,13 +124,13 @@ def _breach_due(look: Look, state: RolloutState, judgement: Judgement) -> timede
     timer, streak = state.timers.get(key), state.streaks.get(key)
     if judgement.verdict is not Verdict.BREACHED or timer is None:
         return None
-    is_due = until_due(look.spec, judgement.condition, timer, streak, look.now) <= timedelta(0)
+    is_due = until_due(look.spec, judgement.debounce, timer, streak, look.now) <= timedelta(0)
     return timer.elapsed(look.now) if is_due else None
 
 
 def until_due(
     spec: SignalCanarySpec,
-    condition: Condition,
+    debounce: Debounce,
     timer: Clock,
     streak: Streak | None,
     now: datetime,
@@ -140,10 +140,10 @@ def until_due(
     The delay begins when the breach has held for its `for` and has been counted often enough, so
     that there is always a time in which a recovery cancels the rollback.
     """
-    left = spec.rollback.hold(condition) - timer.elapsed(now)
-    if streak is None or condition.consecutive == 1:
+    left = debounce.for_ + spec.rollback.delay - timer.elapsed(now)
+    if streak is None or debounce.consecutive == 1:
         return left
-    missing = condition.consecutive - streak.evaluations
+    missing = debounce.consecutive - streak.evaluations
     waits = missing * spec.evaluation.interval if missing > 0 else streak.last - now
     return max(left, waits + spec.rollback.delay)
 

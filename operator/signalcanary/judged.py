@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from signalcanary.api import Condition, Of, SignalCanarySpec
+from signalcanary.api import Condition, Debounce, Of, SignalCanarySpec
 from signalcanary.contract import (
     DIFFERENCE,
     MetricLabel,
@@ -86,13 +86,21 @@ def _query(item: Mapping[str, Any], condition: Condition, symbol: str, revision:
     return f'{name}{{{text},{MetricLabel.HORIZON.value}=~"{format_duration(horizon)}|"}}'
 
 
+def _at_one_of(debounce: Debounce) -> str:
+    """When a value would have had to be within the bound."""
+    if debounce.for_:
+        return f" at one look within {format_duration(debounce.for_)}"
+    return " at one of these evaluations" if debounce.consecutive > 1 else ""
+
+
 def _would_change(judged: Mapping[str, Any], condition: Condition | None) -> str:
     """What would have made, or will make, another verdict of it."""
     verdict, threshold = Verdict(judged["verdict"]), judged["threshold"]
     is_above = ">" in judged["key"]
     side, within = ("above", "at most") if is_above else ("below", "at least")
     limit, held = shown(threshold), judged.get("allowedFor", "0s")
-    lasts = f" for {held}" if parse_duration(held) else ""
+    debounce = Debounce(parse_duration(held), judged.get("consecutive", 1))
+    lasts = f" {debounce.describe()}".rstrip()
     evidence = judged.get("evidence")
     if evidence is None:
         rolls_back = f"a value {side} {limit}{lasts}"
@@ -104,7 +112,7 @@ def _would_change(judged: Mapping[str, Any], condition: Condition | None) -> str
     match verdict:
         case Verdict.BREACHED:
             kept = f"evidence that leaves {limit} open" if evidence else f"{within} {limit}"
-            return f"kept by {kept}" + (f" at one look within {held}" if lasts else "")
+            return f"kept by {kept}" + _at_one_of(debounce)
         case Verdict.OK:
             return f"rolled back by {rolls_back}"
         case Verdict.UNPROVEN:

@@ -75,20 +75,30 @@ def explain(spec: SignalCanarySpec) -> list[str]:
     return [
         line
         for condition in spec.rollback.conditions
-        if condition.tiers or condition.consecutive > 1
+        if condition.tiers or condition.consecutive > 1 or _waits_unasked(condition)
         for line in _explain(condition, spec)
     ]
 
 
+def _waits_unasked(condition: Condition) -> bool:
+    """Whether it will surely be judged literally, and not by one look, without being written so."""
+    debounces = {condition.debounce(has_evidence=found) for found in (True, False)}
+    return not condition.is_guarded and len(debounces) > 1
+
+
 def _explain(condition: Condition, spec: SignalCanarySpec) -> Iterator[str]:
     interval = spec.evaluation.interval
+    debounce = condition.debounce(has_evidence=condition.is_guarded)
     text = f"{condition.subject}: rolls back if "
-    text += condition.describe().removeprefix(f"{condition.subject} ")
-    if condition.consecutive > 1:
-        soonest = max(condition.for_, (condition.consecutive - 1) * interval)
+    text += condition.describe(debounce).removeprefix(f"{condition.subject} ")
+    if debounce.consecutive > 1:
+        soonest = max(debounce.for_, (debounce.consecutive - 1) * interval)
         soonest += spec.rollback.delay
         text += f", {format_duration(soonest)} after the first at the earliest (a look every "
         text += f"{format_duration(interval)})"
+    if _waits_unasked(condition):
+        text += "; it comes without bounds, so one look is not enough: write for or consecutive, "
+        text += "or mode: literal to act at the first"
     yield text
     if condition.critical is not None:
         limit = condition.limit(Tier.CRITICAL)

@@ -299,9 +299,14 @@ def _judgement(
         effectiveSamples=measure(condition, judgement.symbol, seen).effective_samples,
         evidence=_bound(judgement.bound) if judgement.bound else None,
         breachedFor=_seconds(timer.elapsed(now)) if timer else None,
-        allowedFor=format_duration(condition.for_),
+        allowedFor=format_duration(judgement.debounce.for_),
+        consecutive=_if_more_than_one(judgement.debounce.consecutive),
         message=judgement.message,
     )
+
+
+def _if_more_than_one(count: int) -> int | None:
+    return count if count > 1 else None
 
 
 MAX_DECIDED_ON = 32
@@ -387,9 +392,10 @@ def _summarise(judgement: Judgement, state: RolloutState, now: datetime) -> str:
         low = bound.lower if is_now else bound.whole_lower
         high = bound.upper if is_now else bound.whole_upper
         value += f" ({shown_end(low)} to {shown_end(high)})"
+    told = condition.describe(judgement.debounce)
     line = (
         f"{judgement.symbol}: {condition.metric} {value}, rolls back if{surely} "
-        f"{condition.describe().removeprefix(condition.metric + ' ')}: {judgement.verdict}"
+        f"{told.removeprefix(condition.metric + ' ')}: {judgement.verdict}"
     )
     if judgement.tier in condition.tiers:
         line += f", {judgement.tier.value.lower()} ({condition.limit(judgement.tier)})"
@@ -397,7 +403,7 @@ def _summarise(judgement: Judgement, state: RolloutState, now: datetime) -> str:
     if timer:
         line += f" for {_seconds(timer.elapsed(now))}"
     if streak := state.streaks.get((condition.key, judgement.symbol)):
-        line += f", evaluation {streak.evaluations} of {condition.consecutive}"
+        line += f", evaluation {streak.evaluations} of {judgement.debounce.consecutive}"
     if judgement.samples is not None:
         line += f", {judgement.samples} samples"
     return line if judgement.verdict.is_judged else f"{line} ({judgement.message})"
@@ -606,7 +612,7 @@ def _next_rollback(
     """The rollback that comes first if nothing changes."""
     due = [
         (
-            until_due(spec, judgement.condition, timer, state.streaks.get(key), now),
+            until_due(spec, judgement.debounce, timer, state.streaks.get(key), now),
             f"{judgement.condition.bound()} ends",
             judgement.symbol,
         )

@@ -46,7 +46,7 @@ def count(streak: Streak | None, judgement: Judgement) -> Streak:
     assert at is not None  # else it would not be breached
     if streak is None:
         return Streak(1, at)
-    if at <= streak.last or streak.evaluations >= judgement.condition.consecutive:
+    if at <= streak.last or streak.evaluations >= judgement.debounce.consecutive:
         return streak
     return Streak(streak.evaluations + 1, at)
 
@@ -111,14 +111,14 @@ def _follow(
 
 
 def _entered(judgement: Judgement) -> str:
-    condition, message = judgement.condition, judgement.message
+    message, debounce = judgement.message, judgement.debounce
     match judgement.tier:
         case Tier.WARNING:
             return f"{message}: nothing is held up by it"
         case Tier.CRITICAL:
             return f"{message}: no stage is passed and nothing promoted meanwhile"
         case _:
-            return f"{message}: rolls back if {condition.describe()}"
+            return f"{message}: rolls back if {judgement.condition.describe(debounce)}"
 
 
 def _left(worst: Judgement, tier: Tier) -> str:

@@ -55,7 +55,8 @@ def test_a_warning_is_told_once_and_holds_nothing_up(progressing: Start) -> None
     )
     assert sim.status["health"] == "Warning"
     assert sim.status["summary"] == [
-        "BTCUSDT: cvd_z_tail_p2 6.2, rolls back if > 10 %: Ok, warning (> 5 %), 5000 samples"
+        "BTCUSDT: cvd_z_tail_p2 6.2, rolls back if > 10 % for 2m and at 3 evaluations in a row: "
+        "Ok, warning (> 5 %), 5000 samples"
     ]
     while sim.phase is not Phase.SUCCEEDED:
         assert told(look(sim, WARNING)) == []

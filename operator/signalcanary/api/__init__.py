@@ -12,6 +12,7 @@ guard.
 from __future__ import annotations
 
 from signalcanary.api.conditions import Condition, Mode, Of, Rollback, Scope, Tier, seed_conditions
+from signalcanary.api.debounce import WITHOUT_EVIDENCE, Debounce
 from signalcanary.api.ladder import Feature, Rung, Verify
 from signalcanary.api.names import (
     API_VERSION,
@@ -51,9 +52,11 @@ __all__ = [
     "NAME_HELP",
     "PLURAL",
     "VERSION",
+    "WITHOUT_EVIDENCE",
     "Approval",
     "Bucket",
     "Condition",
+    "Debounce",
     "Evaluation",
     "Feature",
     "Mode",

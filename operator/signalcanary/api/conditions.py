@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
+from signalcanary.api.debounce import AT_ONCE, WITHOUT_EVIDENCE, Debounce
 from signalcanary.api.ladder import (
     LADDER_RULES,
     MAX_RUNGS,
@@ -30,7 +31,6 @@ from signalcanary.contract import (
     Duration,
     Model,
     Unit,
-    format_duration,
     shown,
     string_schema,
 )
@@ -251,7 +251,9 @@ class Condition(Model):
         alias="for",
         description="How long the breach must hold before the rollback. Time in which the metric "
         "could not be judged does not count. A guarded condition needs none: evidence holds "
-        "however often it is looked at, and waiting only costs time. Unit: wall clock.",
+        "however often it is looked at, and waiting only costs time. Where no evidence comes with "
+        "the metric, and neither this nor consecutive is written, the breach must hold for 2m and "
+        "be seen at 3 evaluations in a row. Unit: wall clock.",
     )
     consecutive: int = Field(
         default=1,
@@ -267,8 +269,9 @@ class Condition(Model):
         description="guarded: breached when the evidence is beyond the bound, that is when the "
         "true value is beyond it but for a chance of rollback.errorRate, however often it is "
         "looked at; and Ok only when it is as surely within it. A metric that comes without "
-        "evidence (a lag, a count) is judged literally. literal: breached while the value is "
-        "beyond the bound, noise or not.",
+        "evidence (a lag, a count, a query) is judged literally, and not by one look alone, see "
+        "for. literal: breached while the value is beyond the bound, noise or not; without for "
+        "and consecutive one look is enough.",
     )
     min_samples: int = Field(
         default=0,
@@ -376,12 +379,26 @@ class Condition(Model):
             default=Tier.NORMAL,
         )
 
-    def describe(self) -> str:
-        """The condition in words, for example ``platt_ece > 0.1 for 2m``."""
-        text = self.bound() + (f" for {format_duration(self.for_)}" if self.for_ else "")
-        if self.consecutive > 1:
-            text += f"{' and' if self.for_ else ''} at {self.consecutive} evaluations in a row"
-        return text
+    def debounce(self, *, has_evidence: bool) -> Debounce:
+        """How long a breach must be seen: as it is written, and where nothing is, at one look.
+
+        But one noisy value takes no canary back: where evidence was to be judged and none comes
+        with the metric, more than one look is needed.
+        """
+        written = Debounce(self.for_, self.consecutive)
+        is_guarded = self.mode is Mode.GUARDED
+        return (
+            WITHOUT_EVIDENCE if written == AT_ONCE and is_guarded and not has_evidence else written
+        )
+
+    def describe(self, debounce: Debounce | None = None) -> str:
+        """The condition in words, for example ``platt_ece > 0.1 for 2m``.
+
+        Args:
+            debounce: as it is judged; as it is written if None.
+        """
+        held = (debounce or Debounce(self.for_, self.consecutive)).describe()
+        return f"{self.bound()} {held}".rstrip()
 
     def bound(self) -> str:
         """The bound in words, for example ``platt_ece > 0.1``."""
@@ -521,10 +538,6 @@ class Rollback(Model):
         "the next.",
         json_schema_extra={"x-kubernetes-validations": [*LADDER_RULES]},
     )
-
-    def hold(self, condition: Condition) -> timedelta:
-        """How long a breach of a condition must last until it rolls back."""
-        return condition.for_ + self.delay
 
     @model_validator(mode="after")
     def _check(self) -> Self:

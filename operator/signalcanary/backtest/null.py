@@ -25,7 +25,7 @@ from signalcanary.contract import EVIDENCE_LEVELS
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen
 from signalcanary.guards import until_due
 from signalcanary.revisions import build_revision, refer_to
-from signalcanary.rollout import Decision, Phase, RolloutState
+from signalcanary.rollout import Decision, Phase
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIDENCE: Final = 0.95
@@ -179,7 +179,7 @@ def replay_paths(
         # A symbol that is held back is taken from a canary that is fine just as well.
         if state.phase is Phase.ROLLING_BACK or state.held:
             return Run(Phase.ROLLING_BACK, hours, _culprit(spec, decision) or state.reason)
-        place = place + 1 if thorough else _next_look(spec, state, place, step, changes)
+        place = place + 1 if thorough else _next_look(spec, decision, place, step, changes)
     return Run(rollout.state.phase)
 
 
@@ -226,12 +226,13 @@ def _comparisons(condition: Condition, path: Path) -> list[npt.NDArray[np.bool_]
 
 def _next_look(
     spec: SignalCanarySpec,
-    state: RolloutState,
+    decision: Decision,
     place: int,
     step: timedelta,
     changes: npt.NDArray[np.int64],
 ) -> int:
     """The next look at which something can change."""
+    state = decision.state
     if state.phase is not Phase.PROGRESSING or state.stage_clock is None:
         return place + 1
     at = int(np.searchsorted(changes, place, side="right"))
@@ -243,15 +244,14 @@ def _next_look(
         due.append(clock.started_at + clock.blind + duration)
     if spec.evaluation.on_deadline is OnDeadline.ROLLBACK:
         due.append(clock.started_at + duration + spec.evaluation.deadline)
-    conditions = {c.key: c for c in spec.rollback.conditions}
+    debounces = {(j.condition.key, j.symbol): j.debounce for j in decision.judgements}
     streaks = state.streaks
-    if any(streaks[key].evaluations < conditions[key[0]].consecutive for key in streaks):
+    if any(streaks[key].evaluations < debounces[key].consecutive for key in streaks):
         return place + 1
     now = START + place * step
     for key, timer in state.timers.items():
-        if key[0] in conditions:
-            condition = conditions[key[0]]
-            due.append(now + until_due(spec, condition, timer, streaks.get(key), now))
+        if key in debounces:
+            due.append(now + until_due(spec, debounces[key], timer, streaks.get(key), now))
         else:
             due.append(now + spec.evaluation.no_data_after - timer.elapsed(now))
     for instant in due:

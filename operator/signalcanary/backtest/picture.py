@@ -24,7 +24,7 @@ from matplotlib.patches import Patch
 
 from signalcanary.api import Condition, Of
 from signalcanary.backtest.recording import RecordingError
-from signalcanary.backtest.replay import Kind, Outcome, Point, Replay
+from signalcanary.backtest.replay import Kind, Outcome, Point, Replay, debounce_of
 from signalcanary.contract import METRICS_BY_NAME, format_duration, shown
 from signalcanary.evaluate import Verdict
 from signalcanary.rollout import Phase
@@ -179,8 +179,7 @@ def _draw_condition(ax: Axes, replay: Replay, condition: Condition, symbol: str)
     judged = "orange bound" if any(p.upper is not None for p in points) else "value"
     text = f"{symbol}   {condition.subject} ({unit})   rolls back if the {judged} is"
     text += f" {'above' if is_above else 'below'} {shown(condition.threshold)}"
-    text += f" for {format_duration(condition.for_)}" if condition.for_ else ""
-    text += f", {condition.consecutive} in a row" if condition.consecutive > 1 else ""
+    text += f" {debounce_of(condition, points).describe()}".rstrip()
     for tier, limit in condition.tiers.items():
         ax.axhline(limit, color=_ORANGE, lw=0.9, ls=(0, (1, 3)))
         ax.annotate(

@@ -6,13 +6,13 @@ is asked of them: pods are ready when the next look is taken, and gone likewise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from signalcanary.api import Approval, SignalCanarySpec, Tier
+from signalcanary.api import Approval, Condition, Debounce, SignalCanarySpec, Tier
 from signalcanary.contract import Track
 from signalcanary.evaluate import Judgement, MetricsSeen, Verdict
 from signalcanary.lifecycle import decide
@@ -124,6 +124,12 @@ class Point:
     whole_lower: float | None = None
     whole_upper: float | None = None
     """The bounds that a promotion is decided by."""
+
+
+def debounce_of(condition: Condition, points: Sequence[Point]) -> Debounce:
+    """How long a breach had to be seen; where evidence was there now and then, at the others."""
+    is_bare = any(p.verdict.is_judged and p.upper is None for p in points)
+    return condition.debounce(has_evidence=condition.is_guarded and not is_bare)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from signalcanary.api import Tier
-from signalcanary.backtest.replay import Entry, Kind, Outcome, Point, Replay
+from signalcanary.backtest.replay import Entry, Kind, Outcome, Point, Replay, debounce_of
 from signalcanary.contract import METRICS_BY_NAME, format_duration
 from signalcanary.evaluate import Verdict
 
@@ -181,6 +181,7 @@ def _condition_json(replay: Replay, key: tuple[str, str], points: list[Point]) -
     name, symbol = key
     condition = next(c for c in replay.spec.rollback.conditions if c.key == name)
     values = [p.value for p in points if p.value is not None]
+    debounce = debounce_of(condition, points)
     return {
         "condition": name,
         "symbol": symbol,
@@ -188,8 +189,8 @@ def _condition_json(replay: Replay, key: tuple[str, str], points: list[Point]) -
         "of": condition.of.value,
         "unit": METRICS_BY_NAME[condition.metric].unit.value,
         "threshold": condition.threshold,
-        "forSeconds": condition.for_.total_seconds(),
-        "consecutive": condition.consecutive,
+        "forSeconds": debounce.for_.total_seconds(),
+        "consecutive": debounce.consecutive,
         "warning": condition.warning,
         "critical": condition.critical,
         "mode": condition.mode.value,

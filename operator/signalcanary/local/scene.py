@@ -149,7 +149,7 @@ def describe_held(look: Look, judgement: Judgement) -> str:
     if elapsed is None:
         return ""
     held = format_duration(timedelta(seconds=max(0, int(elapsed.total_seconds()))))
-    return f"{held} of {format_duration(judgement.condition.for_)}"
+    return f"{held} of {format_duration(judgement.debounce.for_)}"
 
 
 def version_of(look: Look, revision: str) -> str:

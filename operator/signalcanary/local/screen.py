@@ -199,7 +199,7 @@ def _held(look: Look, judgement: Judgement) -> Text:
     elapsed = breach_elapsed(look, judgement)
     if elapsed is None:
         return Text("–", style="dim")
-    allowed = judgement.condition.for_
+    allowed = judgement.debounce.for_
     ratio = min(1.0, elapsed / allowed) if allowed else 1.0
     full = round(ratio * 8)
     return Text(f"{'█' * full}{'░' * (8 - full)} {describe_held(look, judgement)}", style="red")

@@ -148,6 +148,28 @@ def test_a_condition_says_all_that_it_asks() -> None:
     ]
 
 
+def test_a_condition_that_one_look_would_decide_says_that_it_waits() -> None:
+    tail, query = {"metric": "cvd_z_tail_p2", "above": 10}, {"name": "depth", "query": "x"}
+    spec = SignalCanarySpec.model_validate(
+        GOOD
+        | conditions(
+            tail,
+            query | {"below": 3},
+            {"metric": "platt_ece", "above": 0.1},
+            {"metric": "merge_time_diff_ms_p99", "above": 2000, "mode": "literal"},
+        )
+    )
+    waits = (
+        "for 2m and at 3 evaluations in a row, 2m after the first at the earliest (a look every "
+        "10s); it comes without bounds, so one look is not enough: write for or consecutive, or "
+        "mode: literal to act at the first"
+    )
+    assert explain(spec) == [
+        f"cvd_z_tail_p2: rolls back if > 10 % {waits}",
+        f"depth: rolls back if < 3 {waits}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "above", "below"),
     [
