@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from signalcanary.api import SignalCanarySpec
+from signalcanary.api import DEFAULT_SOURCE, SignalCanarySpec
 from signalcanary.contract import EVIDENCE_BOUND, HEARTBEAT, WARMUP, Track
 from signalcanary.evaluate import Judgement, MetricsSeen
 from signalcanary.lifecycle import decide
@@ -28,7 +28,7 @@ from signalcanary.metrics_source import Target, series_names
 from signalcanary.prometheus import Prometheus
 from signalcanary.revisions import build_revision, refer_to
 from signalcanary.rollout import GUARDED, SILENCE, Observations, Phase, RolloutState, TrackSeen
-from signalcanary.sources import SourceConfig
+from signalcanary.sources import SourceConfig, Sources
 
 ECE = "platt_ece"
 SPEC = SignalCanarySpec.model_validate(
@@ -257,6 +257,10 @@ class Case:
 
     Attributes:
         silent: it holds no fresh data of this canary's at all, though the source answers.
+        name: of the source that the SignalCanary asks for; the one that there is is `default`.
+        namespaces: whose SignalCanaries may ask it.
+        token: what the file of the bearer token holds; None for no such file.
+        has_token: whether the source wants one.
     """
 
     answer: Answer
@@ -266,6 +270,10 @@ class Case:
     silent: bool = False
     deadline: timedelta = timedelta(seconds=5)
     url: Callable[[str], str] = str
+    name: str = DEFAULT_SOURCE
+    namespaces: tuple[str, ...] = ()
+    has_token: bool = False
+    token: bytes | None = None
 
 
 UP, BACK, OK = "**promotes**", "rolls back", "✓"
@@ -284,6 +292,10 @@ def unknown(answer: Answer, reason: str, verdict: str = "Inconclusive", **more: 
 
 def ill(answer: Answer, reason: str = "BadResponse", **more: Any) -> Case:
     return Case(answer, "Error", reason, **more)
+
+
+def unreadable(token: bytes | None) -> Case:
+    return ill(plain, "UnreadableCredentials", has_token=True, token=token)
 
 
 def http(status: int) -> Case:
@@ -421,21 +433,38 @@ CASES: dict[str, Case] = {
         plain, "SourceUnreachable", url=lambda url: url.replace("http:", "https:")
     ),
     "nobody listens": ill(plain, "SourceUnreachable", url=lambda url: "http://127.0.0.1:1"),
+    # What is never asked, as it is not known whom or as whom.
+    "a source that is not configured": ill(plain, "UnknownSource", name="elsewhere"),
+    "a source of other namespaces": ill(plain, "UnknownSource", namespaces=("other",)),
+    "a file of credentials that is not there": unreadable(None),
+    "a file of credentials that is empty": unreadable(b"\n"),
+    "a file of credentials that is no text": unreadable(b"\xff\xfe"),
+    "a file of credentials of several lines": unreadable(b"token\nanother\n"),
 }
 
 
+HARMLESS = Case(plain, "Ok", "EvidenceWithin", has_token=True, token=b"good\n")
+
+
 async def looks(
-    fake: FakePrometheus, case: Case | None = None, count: int = 2
+    fake: FakePrometheus, folder: Path, case: Case = HARMLESS, count: int = 2
 ) -> tuple[RolloutState, MetricsSeen, tuple[Judgement, ...]]:
     """Looks at a canary that would be promoted, or rolled back, at the first of them."""
-    url = case.url(fake.url) if case else fake.url
-    deadline = case.deadline if case else timedelta(seconds=5)
-    source = Prometheus(SourceConfig(url=url, deadline=deadline), most_bytes=2_000_000)
+    if case.token is not None:
+        (folder / "token").write_bytes(case.token)
+    config = SourceConfig(
+        url=case.url(fake.url),
+        deadline=case.deadline,
+        bearer_token_file=folder / "token" if case.has_token else None,
+    )
+    source = Prometheus(config, most_bytes=2_000_000)
+    sources = Sources({DEFAULT_SOURCE: source}, {DEFAULT_SOURCE: case.namespaces})
+    target = replace(TARGET, source=case.name)
     state = RolloutState()
     tracks = {(track, REVISION.name): TrackSeen(pods=2, is_ready=True) for track in Track}
     try:
         for _ in range(count):
-            seen = (await source.fetch([TARGET]))[TARGET]
+            seen = (await sources.fetch([target]))[target]
             observed = Observations(1, REVISION, seen, tracks)
             decision = decide(SPEC, state, observed, datetime.now(UTC))
             state = decision.state
@@ -444,31 +473,36 @@ async def looks(
     return state, seen, decision.judgements
 
 
-async def test_the_healthy_series_is_promoted() -> None:
+async def test_the_healthy_series_is_promoted(tmp_path: Path) -> None:
     async with listening(FakePrometheus()) as fake:
-        state, _, _ = await looks(fake)
+        state, _, _ = await looks(fake, tmp_path)
     assert state.phase is Phase.SUCCEEDED
 
 
-async def test_the_bad_series_is_rolled_back() -> None:
+async def test_the_bad_series_is_rolled_back(tmp_path: Path) -> None:
     async with listening(FakePrometheus(value=BAD)) as fake:
-        state, _, _ = await looks(fake)
+        state, _, _ = await looks(fake, tmp_path)
     assert state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
     assert state.reason == "ConditionBreached"
 
 
 @pytest.mark.parametrize("value", [HEALTHY, BAD], ids=["healthy", "bad"])
 @pytest.mark.parametrize("name", CASES)
-async def test_a_hostile_answer_neither_promotes_nor_rolls_back(name: str, value: float) -> None:
+async def test_a_hostile_answer_neither_promotes_nor_rolls_back(
+    name: str, value: float, tmp_path: Path
+) -> None:
     case = CASES[name]
     async with listening(FakePrometheus(case.answer, value)) as fake:
-        state, seen, judgements = await looks(fake, case)
+        state, seen, judgements = await looks(fake, tmp_path, case)
     assert [(str(j.verdict), j.reason) for j in judgements] == [(case.verdict, case.reason)]
     assert state.phase in GUARDED - {Phase.PROMOTING}
     if case.verdict == "Error":
         assert seen.failure is not None
         assert seen.failure.reason == case.reason
         assert len(seen.failure.message) < 400
+        assert "another" not in seen.failure.message, "it may be a secret"
+    if case.reason in ("UnknownSource", "UnreadableCredentials"):
+        assert fake.requests == [], "asked without saying who asks, or somebody else"
     assert set(state.timers) == ({(SILENCE, "BTCUSDT")} if case.silent else set())
 
 
