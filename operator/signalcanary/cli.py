@@ -285,14 +285,25 @@ def _add_backtest_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="manifest; - is stdin")
     parser.add_argument("--name", help="which SignalCanary of the manifest, if it holds several")
     data = parser.add_argument_group("recorded data (docs/backtest.md has the formats)")
-    data.add_argument(
+    where = data.add_mutually_exclusive_group()
+    where.add_argument(
         "--data",
         type=Path,
         metavar="FILE",
         help="an export (.json, .json.gz), or a table (.parquet, .csv) with the columns time, "
         "metric, symbol, value, samples",
     )
-    data.add_argument("--prometheus", metavar="URL", help="read from a Prometheus server")
+    where.add_argument("--prometheus", metavar="URL", help="read from a Prometheus server")
+    where.add_argument(
+        "--sources",
+        type=Path,
+        metavar="FILE",
+        help="read from a source of the operator's file of metrics sources, with its credentials "
+        "(docs/metrics-sources.md)",
+    )
+    data.add_argument(
+        "--source", metavar="NAME", help="which of them (default: the manifest's metricsSource)"
+    )
     data.add_argument("--start", metavar="TIME", help="2026-05-01T08:00:00Z, or now-48h")
     data.add_argument("--end", metavar="TIME", default="now", help="(default: now)")
     data.add_argument(

@@ -1,4 +1,4 @@
-"""Instant queries to a Prometheus server, or to what speaks its query API.
+"""Queries to a Prometheus server, or to what speaks its query API.
 
 Nothing is believed that is not a whole and timely success. What is secret goes into the request
 and nowhere else: it is read when a request is made, and taken out of what a server says of it.
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from threading import Event
 from typing import Any, TypeVar
@@ -49,6 +49,9 @@ MOST_BYTES = 256 * 1024 * 1024
 
 MOST_BYTES_OF_ONE_NUMBER = 1024 * 1024
 """Of the answer to a condition's own query, which should be one number."""
+
+RANGE_DEADLINE = timedelta(minutes=1)
+"""Of one query over a stretch of time."""
 
 T = TypeVar("T")
 
@@ -135,7 +138,7 @@ class _Session(requests.Session):
             raise BadResponse(_refusal(response.status_code, bytes(body)))
         response._content = bytes(body)
         answer = response.json(object_pairs_hook=_without_repeats)
-        _check_complete(answer)
+        _check_complete(answer, _RANGE if url.endswith(_RANGE_PATH) else _INSTANT)
         response.json = lambda **_: answer  # type: ignore[method-assign]
         return response
 
@@ -159,7 +162,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _check_complete(answer: Any) -> None:
+_RANGE_PATH = "/api/v1/query_range"
+_INSTANT = {"vector": "an instant vector", "scalar": "a scalar"}
+_RANGE = {"matrix": "a range vector"}
+
+
+def _check_complete(answer: Any, kinds: Mapping[str, str]) -> None:
     if not isinstance(answer, dict) or answer.get("status") != "success":
         detail = answer.get("error") if isinstance(answer, dict) else None
         raise BadResponse(f"the query did not succeed: {detail}")
@@ -167,8 +175,8 @@ def _check_complete(answer: Any) -> None:
         # What a federation cannot reach it leaves out: absent is then not the same as silent.
         raise BadResponse(f"the answer is partial: {answer['warnings']}")
     data = answer.get("data")
-    if not isinstance(data, dict) or data.get("resultType") not in ("vector", "scalar"):
-        raise BadResponse("the result is neither an instant vector nor a scalar")
+    if not isinstance(data, dict) or data.get("resultType") not in kinds:
+        raise BadResponse(f"the result is not {' or '.join(kinds.values())}")
 
 
 def _connect(config: SourceConfig, credentials: _Credentials, most_bytes: int) -> PrometheusConnect:
@@ -214,7 +222,7 @@ class Prometheus:
         # One instant for all, so that no value is newer than the evidence beside it.
         at = at or datetime.now(UTC)
         loop = asyncio.get_running_loop()
-        ends_at = time.monotonic() + self._deadline.total_seconds()
+        began = time.monotonic()
         selector = build_selector(targets)
         is_over = Event()
         # By turns, so that one who asks much does not stand in the way of all who ask little.
@@ -225,7 +233,7 @@ class Prometheus:
             if is_over.is_set():
                 return []  # another has failed, and with it the look
             try:
-                return self._query(metric, f"{metric}{{{selector}}}", at, ends_at)
+                return self._query(metric, f"{metric}{{{selector}}}", at, began)
             except BaseException:
                 is_over.set()
                 raise
@@ -234,7 +242,7 @@ class Prometheus:
             if is_over.is_set():
                 return Measurement()
             try:
-                return self._query_own(text, at, ends_at)
+                return self._query_own(text, at, began)
             except MetricsSourceError as error:
                 # One bad query is the affair of those who ask it.
                 return Measurement(failure=SourceFailure(type(error).__name__, str(error)))
@@ -251,7 +259,7 @@ class Prometheus:
                 measured = dict(zip(own, await asyncio.gather(*own_answers), strict=True))
         except TimeoutError:
             is_over.set()
-            return failed(targets, self._timeout())
+            return failed(targets, self._timeout(self._deadline))
         series: list[Series] = []
         for answer in read:
             if isinstance(answer, MetricsSourceError):
@@ -270,38 +278,62 @@ class Prometheus:
             for target, seen in assemble(targets, series).items()
         }
 
-    def _timeout(self) -> SourceTimeout:
-        return SourceTimeout(f"{self._url} did not answer within {format_duration(self._deadline)}")
+    def fetch_range(
+        self, query: str, first: datetime, last: datetime, step: timedelta
+    ) -> list[dict[str, Any]]:
+        """What a query gave at each step of a stretch of time, as the API has it; for people,
+        who wait for it longer than a look may.
 
-    def _query(self, metric: str, query: str, at: datetime, ends_at: float) -> list[Series]:
+        Raises:
+            MetricsSourceError: the source could not be read.
+        """
+
+        def send(timeout: float) -> Any:
+            # The client's own are of whole seconds.
+            params = {
+                "timeout": f"{timeout:.3f}",
+                "start": f"{first.timestamp():.3f}",
+                "end": f"{last.timestamp():.3f}",
+            }
+            seconds = f"{step.total_seconds():g}"
+            return self._client.custom_query_range(
+                query, first, last, seconds, params=params, timeout=timeout
+            )
+
+        return self._ask(send, RANGE_DEADLINE, time.monotonic(), list)
+
+    def _timeout(self, deadline: timedelta) -> SourceTimeout:
+        return SourceTimeout(f"{self._url} did not answer within {format_duration(deadline)}")
+
+    def _query(self, metric: str, query: str, at: datetime, began: float) -> list[Series]:
+        send = _at_instant(self._client, query, at)
         return self._ask(
-            self._client, query, at, ends_at, lambda result: parse_vector(metric, result, at)
+            send, self._deadline, began, lambda result: parse_vector(metric, result, at)
         )
 
-    def _query_own(self, query: str, at: datetime, ends_at: float) -> Measurement:
-        return self._ask(self._own_client, query, at, ends_at, parse_numbers)
+    def _query_own(self, query: str, at: datetime, began: float) -> Measurement:
+        send = _at_instant(self._own_client, query, at)
+        return self._ask(send, self._deadline, began, parse_numbers)
 
     def _ask(
         self,
-        client: PrometheusConnect,
-        query: str,
-        at: datetime,
-        ends_at: float,
+        send: Callable[[float], Any],
+        deadline: timedelta,
+        began: float,
         parse: Callable[[Any], T],
     ) -> T:
-        left = ends_at - time.monotonic()
+        """Send a query that may take what is left of a deadline, and read the result."""
+        left = began + deadline.total_seconds() - time.monotonic()
         if left <= 0:
-            raise self._timeout()
-        # In seconds without a unit: with one, Prometheus takes only whole numbers.
-        params = {"timeout": f"{left:.3f}", "time": f"{at.timestamp():.3f}"}
+            raise self._timeout(deadline)
         url = self._url
         try:
-            return parse(client.custom_query(query, params=params, timeout=left))
+            return parse(send(left))
         except BadResponse as error:
             # Hidden before it is cut: half a secret would not be found.
             raise BadResponse(f"{url}: {self._credentials.hide(str(error))[:300]}") from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise self._timeout() from error
+            raise self._timeout(deadline) from error
         except (requests.JSONDecodeError, urllib3.exceptions.DecodeError) as error:
             raise BadResponse(f"{url} answered something that is not JSON") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -310,6 +342,17 @@ class Prometheus:
             ) from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadResponse(f"{url} answered no Prometheus result") from error
+
+
+def _at_instant(
+    client: PrometheusConnect, query: str, at: datetime
+) -> Callable[[float], list[dict[str, Any]]]:
+    def send(timeout: float) -> Any:
+        # In seconds without a unit: with one, Prometheus takes only whole numbers.
+        params = {"timeout": f"{timeout:.3f}", "time": f"{at.timestamp():.3f}"}
+        return client.custom_query(query, params=params, timeout=timeout)
+
+    return send
 
 
 def _root_cause(error: BaseException) -> str:

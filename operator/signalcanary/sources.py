@@ -213,6 +213,44 @@ def read_sources(file: Path) -> dict[str, SourceConfig]:
         raise SourcesError(f"{file}: {error}") from None
 
 
+_FIELD: Final = "spec.metricsSource"
+
+
+def find_source(
+    sources: Mapping[str, SourceConfig], target: Target, written_in: str = _FIELD
+) -> SourceConfig:
+    """The source that a target names.
+
+    Args:
+        written_in: where the name stands, to begin a message with.
+
+    Raises:
+        UnknownSource: there is none, or it is not for the target's namespace.
+    """
+    source = sources.get(target.source)
+    if source is None or not _admits(source.namespaces, target.namespace):
+        namespaces = {name: one.namespaces for name, one in sources.items()}
+        raise _unknown(target, namespaces, written_in)
+    return source
+
+
+def _admits(namespaces: Sequence[str], namespace: str) -> bool:
+    """Whether a source of these namespaces, or of all if they are none, is for one of them."""
+    return not namespaces or namespace in namespaces
+
+
+def _unknown(
+    target: Target, namespaces: Mapping[str, Sequence[str]], written_in: str = _FIELD
+) -> UnknownSource:
+    usable = [n for n, some in sorted(namespaces.items()) if _admits(some, target.namespace)]
+    known = f"write one of {', '.join(usable)}" if usable else "there is none"
+    written = "" if target.source != DEFAULT_SOURCE else ", which is meant where none is named"
+    return UnknownSource(
+        f"{written_in}: no source {target.source}{written} is for the namespace "
+        f"{target.namespace}: {known}, or ask the administrator of the operator"
+    )
+
+
 def parse_sources(document: Any) -> dict[str, SourceConfig]:
     """Read ``sources: {NAME: {url: …}}``.
 
@@ -272,7 +310,7 @@ class Sources:
             if self._is_for(target.source, target.namespace):
                 by_source.setdefault(target.source, []).append(target)
             else:
-                seen |= failed([target], self._unknown(target))
+                seen |= failed([target], _unknown(target, self._namespaces()))
         answers = await asyncio.gather(
             *(self.sources[name].fetch(some, at) for name, some in by_source.items())
         )
@@ -281,14 +319,7 @@ class Sources:
         return seen
 
     def _is_for(self, name: str, namespace: str) -> bool:
-        allowed = self.namespaces.get(name, ())
-        return name in self.sources and (not allowed or namespace in allowed)
+        return name in self.sources and _admits(self.namespaces.get(name, ()), namespace)
 
-    def _unknown(self, target: Target) -> UnknownSource:
-        usable = [name for name in sorted(self.sources) if self._is_for(name, target.namespace)]
-        known = f"write one of {', '.join(usable)}" if usable else "there is none"
-        written = "" if target.source != DEFAULT_SOURCE else ", which is meant where none is named"
-        return UnknownSource(
-            f"spec.metricsSource: no source {target.source}{written} is for the namespace "
-            f"{target.namespace}: {known}, or ask the administrator of the operator"
-        )
+    def _namespaces(self) -> dict[str, Sequence[str]]:
+        return {name: self.namespaces.get(name, ()) for name in self.sources}

@@ -27,6 +27,14 @@ from signalcanary.contract import format_duration, parse_duration
 from signalcanary.lint import check
 from signalcanary.metrics_source import Target
 from signalcanary.output import show
+from signalcanary.sources import (
+    SourceConfig,
+    SourcesError,
+    UnknownSource,
+    check_url,
+    find_source,
+    read_sources,
+)
 
 OK: Final = 0
 FAILED: Final = 1
@@ -108,7 +116,7 @@ def _estimate(args: argparse.Namespace, policy: Policy) -> int:
     spec, decays = policy.spec, {}
     if args.plot is not None or args.fail_on_rollback:
         raise InputError("--plot and --fail-on-rollback are about one replay: leave --null out")
-    if args.data is not None or args.prometheus is not None:
+    if args.data is not None or args.prometheus is not None or args.sources is not None:
         if args.decay:
             raise InputError("what a decay looks like is not recorded: leave the data out")
         recording = _record(args, policy.target)
@@ -195,16 +203,19 @@ def read_decay(text: str, auc: float) -> Decay:
 
 def _record(args: argparse.Namespace, target: Target) -> Recording | None:
     """The recorded data; None if it was to be written to a file and no more."""
+    if args.source is not None and args.sources is None:
+        raise InputError("--source names one of a file's sources: give --sources FILE too")
     if args.data is not None:
         if args.export is not None:
-            raise InputError("--export writes what a server says: give it with --prometheus")
+            raise InputError(
+                "--export writes what a server says: give it with --prometheus or --sources"
+            )
         if args.data.suffix in TABLES:
             return tables.build_recording(tables.read_table(args.data), target)
         return export.read_export(args.data)
-    if args.prometheus is None:
-        raise InputError("no data: give --data FILE, or --prometheus URL --start TIME, or --null")
+    source = _source(args, target)
     if args.start is None:
-        raise InputError("--prometheus needs --start TIME, for example --start now-48h")
+        raise InputError("a server needs --start TIME, for example --start now-48h")
     from signalcanary.backtest.fetch import fetch_answers
 
     now = datetime.now(UTC)
@@ -212,12 +223,39 @@ def _record(args: argparse.Namespace, target: Target) -> Recording | None:
     if first >= last:
         raise InputError(f"--start {args.start} is not before --end {args.end}")
     step = args.step
-    answers = list(fetch_answers(args.prometheus, target, first, last, step))
+    answers = list(fetch_answers(source, target, first, last, step))
     if args.export is not None:
         export.write_export(args.export, answers)
         print(f"{args.export}: {len(answers)} answers written", file=sys.stderr)
         return None
     return export.build_recording(answers)
+
+
+def _source(args: argparse.Namespace, target: Target) -> SourceConfig:
+    """The server to read from.
+
+    Raises:
+        InputError: none is named, or it cannot be used.
+    """
+    if args.prometheus is not None:
+        try:
+            return SourceConfig(url=check_url(args.prometheus))
+        except ValueError as error:
+            raise InputError(
+                f"--prometheus: {error}; or name it in a file, see --sources"
+            ) from None
+    if args.sources is None:
+        raise InputError(
+            "no data: give --data FILE, or --prometheus URL --start TIME, or --sources FILE "
+            "--start TIME, or --null"
+        )
+    try:
+        sources = read_sources(args.sources)
+        if args.source is None:
+            return find_source(sources, target)
+        return find_source(sources, replace(target, source=args.source), "--source")
+    except (SourcesError, UnknownSource) as error:
+        raise InputError(str(error)) from None
 
 
 def read_time(text: str, now: datetime) -> datetime:

@@ -167,6 +167,7 @@ def retell(
     from signalcanary.metrics_source import build_target
     from signalcanary.revisions import RevisionRef
     from signalcanary.rollout import Decision, Phase, RolloutState
+    from signalcanary.sources import SourceConfig, check_url
 
     declared = SignalCanarySpec.model_validate(item["spec"])
     # What a query of one's own said is not recorded.
@@ -188,7 +189,11 @@ def retell(
     else:
         assert prometheus is not None  # by the caller
         step = _step(spec, ended - report.started)
-        answers = fetch_answers(prometheus, target, report.started, ended, step)
+        try:
+            source = SourceConfig(url=check_url(prometheus))
+        except ValueError as error:
+            raise RecordingError(f"--prometheus: {error}") from None
+        answers = fetch_answers(source, target, report.started, ended, step)
         recording = export.build_recording(answers)
     looks = recorded_looks(spec, recording, target, canary.name)
     phase = {Outcome.PROMOTED: Phase.SUCCEEDED, Outcome.ROLLED_BACK: Phase.ROLLED_BACK}

@@ -84,7 +84,9 @@ def test_the_output_is_a_story_or_json(tmp_path: Path, capsys: pytest.CaptureFix
         (["--data", "none.csv"], "none.csv: No such file or directory"),
         (["--data", "manifest.yaml"], "manifest.yaml: line 1: this is not JSON"),
         (["--data", "t.csv", "--export", "e.json"], "--export writes what a server says"),
-        (["--prometheus", "http://127.0.0.1:1"], "--prometheus needs --start TIME"),
+        (["--prometheus", "http://127.0.0.1:1"], "a server needs --start TIME"),
+        (["--data", "t.csv", "--source", "mimir"], "give --sources FILE too"),
+        (["--sources", "none.yaml", "--start", "now-1h"], "none.yaml cannot be read"),
         (
             ["--prometheus", "http://127.0.0.1:1", "--start", "soon"],
             "'soon' is no time: write 2026-05-01T08:00:00Z, Unix seconds, now or now-48h",
@@ -217,11 +219,20 @@ def test_what_a_server_refuses_is_said(
     prometheus: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prometheus.status = 422
+    url = f"http://127.0.0.1:{prometheus.server_port}"
+    assert main(["backtest", manifest_of(tmp_path), "--prometheus", url, *RANGE]) == 2
+    assert f"BadResponse: {url}: HTTP 422: too many points" in capsys.readouterr().err
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(
+    prometheus: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     url = f"http://user:secret@127.0.0.1:{prometheus.server_port}"
     assert main(["backtest", manifest_of(tmp_path), "--prometheus", url, *RANGE]) == 2
     error = capsys.readouterr().err
-    assert "too many points" in error
+    assert "write it without user and password, and these in files, in basicAuth" in error
     assert "secret" not in error
+    assert prometheus.asked == []
 
 
 def test_a_long_range_is_asked_for_in_pieces_on_one_grid() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import socket
 import ssl
@@ -20,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from signalcanary.api import SignalCanarySpec
+from signalcanary.cli import main
 from signalcanary.contract import HEARTBEAT, WARMUP
 from signalcanary.evaluate import MetricsSeen, SourceFailure, Verdict, evaluate
 from signalcanary.metrics_source import Target, series_names
@@ -125,6 +127,12 @@ class Server:
         labels = LABELS if name in (ECE, HEARTBEAT, WARMUP) else LABELS | {"metric": ECE}
         vector = [{"metric": labels, "value": [now, repr(value)]}]
         data = {"resultType": "vector", "result": vector}
+        if request.path.endswith("/query_range"):
+            start, end, step = (float(request.query[k]) for k in ("start", "end", "step"))
+            times = [start + step * n for n in range(int((end - start) / step) + 1)]
+            values = [[at, repr(value if name in (ECE, WARMUP) else at)] for at in times]
+            series = {"metric": labels | {"__name__": name}, "values": values}
+            data = {"resultType": "matrix", "result": [series]}
         return web.json_response({"status": "success", "data": data})
 
 
@@ -397,6 +405,109 @@ async def test_through_a_tunnel_the_proxy_learns_nothing(
     assert set(proxy.lines) == {f"CONNECT 127.0.0.1:{server.port}"}
     assert SECRET.encode() not in b"".join(proxy.heads)
     assert server.requests[0].headers["Authorization"] == f"Bearer {SECRET}"
+
+
+# --------------------------------------------------------------------------- a backtest's history
+
+POLICY = """
+apiVersion: signalcanary.dev/v1alpha1
+kind: SignalCanary
+metadata: {name: demo, namespace: ns}
+spec:
+  version: v1
+  symbols: {canary: [BTCUSDT], full: [BTCUSDT]}
+  stages: [{name: canary, duration: 10m}]
+  metricsSource: mimir
+  rollback: {conditions: [{metric: platt_ece, above: 0.1, for: 2m, mode: literal}]}
+"""
+RANGE = ("--start", "2026-05-01T08:00:00Z", "--end", "2026-05-01T08:15:00Z")
+
+
+async def backtest(folder: Path, sources: dict[str, Any], *options: str) -> int:
+    """The verb, as people call it, beside the servers of a test."""
+    manifest, file = folder / "policy.yaml", folder / "sources.yaml"
+    manifest.write_text(POLICY)
+    file.write_text(json.dumps({"sources": sources}, default=str))
+    words = ["backtest", str(manifest), "--revision", "01234567", "--sources", str(file)]
+    return await asyncio.to_thread(main, [*words, *RANGE, *options])
+
+
+def is_known(request: web.Request) -> bool:
+    """Of team-a, with the token or the password."""
+    basic = "Basic " + base64.b64encode(b"reader:" + SECRET.encode()).decode()
+    sent = request.headers.get("Authorization")
+    return request.headers.get("X-Scope-OrgID") == "team-a" and sent in (f"Bearer {SECRET}", basic)
+
+
+@pytest.mark.parametrize("kind", ["bearer", "basic"])
+async def test_a_backtest_is_let_in_by_the_named_sources_credentials(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, user="reader", secret=SECRET)
+    files = {"usernameFile": "user", "passwordFile": "secret"}
+    credentials = {"bearerTokenFile": "secret"} if kind == "bearer" else {"basicAuth": files}
+    server, other = Server(is_known), Server()
+    async with listening(server), listening(other):
+        url = f"http://127.0.0.1:{server.port}/prometheus"
+        sources = {
+            "mimir": {"url": url, "tenant": "team-a", "folder": folder, **credentials},
+            "default": {"url": f"http://127.0.0.1:{other.port}"},
+        }
+        assert await backtest(tmp_path, sources) == 0
+        assert "PROMOTED after 10m20s" in capsys.readouterr().out
+        assert other.requests == []
+        assert await backtest(tmp_path, sources, "--source", "default") == 0
+    assert {r.path for r in server.requests} == {"/prometheus/api/v1/query_range"}
+    assert len(other.requests) == len(server.requests)
+    assert not {"Authorization", "X-Scope-OrgID"} & set(other.requests[0].headers)
+
+
+async def test_a_backtest_goes_through_the_sources_proxy_with_its_certificate(
+    certificates: Certificates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, context = Server(), certificates.server_context(wants_client=True)
+    async with listening(server, context), proxying(Proxy()) as proxy:
+        mimir = {
+            "url": f"https://127.0.0.1:{server.port}",
+            "proxyUrl": f"http://127.0.0.1:{proxy.port}",
+            **tls(certificates, certFile="client.crt", keyFile="client.key"),
+        }
+        assert await backtest(tmp_path, {"mimir": mimir}) == 0
+    assert "PROMOTED after 10m20s" in capsys.readouterr().out
+    assert set(proxy.lines) == {f"CONNECT 127.0.0.1:{server.port}"}
+
+
+async def test_a_backtest_that_is_not_let_in_says_so_without_the_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, secret=SECRET)
+    server = Server(lambda _: False)
+    async with listening(server):
+        url = f"http://127.0.0.1:{server.port}"
+        mimir = {"url": url, "bearerTokenFile": "secret", "folder": folder}
+        assert await backtest(tmp_path, {"mimir": mimir}) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"signalcanary backtest: BadResponse: {url}: HTTP 401: no: ")
+    assert SECRET not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "namespaces", "complaint"),
+    [
+        ((), ["other"], "spec.metricsSource: no source mimir is for the namespace ns"),
+        (("--source", "thanos"), [], "--source: no source thanos is for the namespace ns: write"),
+    ],
+)
+async def test_a_backtest_asks_no_source_but_one_for_its_namespace(
+    tmp_path: Path,
+    options: tuple[str, ...],
+    namespaces: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mimir = {"url": "http://127.0.0.1:1", "namespaces": namespaces}
+    assert await backtest(tmp_path, {"mimir": mimir}, *options) == 2
+    assert complaint in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------- limits
