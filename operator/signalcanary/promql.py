@@ -17,7 +17,7 @@ MAX_QUERY_LENGTH: Final = 2048
 _PLACEHOLDER: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _TOKEN: Final = re.compile(
     r"""
-    (?P<operator>=~|!~|!=|=)? (?P<space>\s*)
+    (?P<operator>=~|!~|!=|=)? (?P<space>[ \t\r\n]*)
     (?P<string> "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' )
     | (?P<raw> `[^`]*` )
     | (?P<comment> \#[^\n]* )
@@ -30,6 +30,42 @@ _SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
 """What means something in a regular expression of Prometheus (RE2)."""
 
 PLACEHOLDER_HELP: Final = "write " + ", ".join(f"{{{{{name}}}}}" for name in PLACEHOLDERS)
+MATCHER_HELP: Final = (
+    "close every quote and every {{, and write {{…}} within a label matcher's quotes only, as in "
+    '{symbol="{{symbol}}"}'
+)
+
+
+def _build_pattern() -> str:
+    """The rules of `check` on where placeholders stand, as one expression of RE2.
+
+    A quote is \\x22, \\x27 or \\x60, so that it can stand within quotes itself. What may hold no
+    {{ is written as texts that begin with at most one {, and that do not begin with another.
+    """
+
+    def inside(quote: str, more: str = "") -> str:
+        return rf"(?:{{?(?:[^{quote}\\\n{{]|\\.){more})*{{?"
+
+    placeholder = rf"|{{{{(?:{'|'.join(PLACEHOLDERS)})}}}}"
+    quotes = (r"\x22", r"\x27")
+    matchers = "|".join(f"{quote}{inside(quote, placeholder)}{quote}" for quote in quotes)
+    strings = "|".join(f"{quote}{inside(quote)}{quote}" for quote in quotes)
+    raw, comment, other = (
+        r"\x60(?:{?[^\x60{])*{?\x60",
+        r"#[^\n]*(?:\n|$)",
+        r"[^\x22\x27\x60#{]",
+    )
+    matcher = rf"(?:=~|!~|!=|=)[ \t\r\n]*(?:{matchers})"
+    return rf"(?s)^(?:{{?(?:{matcher}|{strings}|{raw}|{comment}|{other}))*{{?$"
+
+
+PATTERN: Final = _build_pattern()
+"""What a query matches whose placeholders stand where they may; for the API server, which has no
+lexer."""
+ESCAPED: Final = "\\{{"
+"""What stands nowhere: whether an escape or a placeholder begins there hangs on what is before."""
+EMPTY_HELP: Final = "the query is empty: write PromQL that gives one number"
+ESCAPED_HELP: Final = "write no \\ before {{: it cannot be told what it escapes"
 
 
 def check(query: str) -> None:
@@ -39,7 +75,9 @@ def check(query: str) -> None:
         ValueError: it cannot; the message says what to write.
     """
     if not query.strip():
-        raise ValueError("the query is empty: write PromQL that gives one number")
+        raise ValueError(EMPTY_HELP)
+    if ESCAPED in query:
+        raise ValueError(ESCAPED_HELP)
     for token in _tokens(query):
         text = token.group()
         if token["open"]:
@@ -49,11 +87,13 @@ def check(query: str) -> None:
                 raise ValueError(f"unknown placeholder {found[0][:40]}: {PLACEHOLDER_HELP}")
             if token["comment"]:
                 continue  # not filled in there
-            if not token["operator"] or text[: found.start()].endswith("\\"):
+            if not token["operator"]:
                 raise ValueError(
                     f"{found[0]} stands outside a label matcher's quotes: write it as in "
                     '{symbol="{{symbol}}"}'
                 )
+        if not token["comment"] and "{{" in _PLACEHOLDER.sub("…", text):
+            raise ValueError(f"{{{{ is not closed: {MATCHER_HELP}")
         if token["other"] == "{" and query.startswith("{{", token.start()):
             raise ValueError(
                 "{{…}} stands outside a label matcher's quotes: write it as in "

@@ -77,6 +77,18 @@ BAD = {
         set_at(CONDITION, {"metric": "platt_ece", "below": 0.1}),
         "this metric is bad when it is high: write above",
     ),
+    "a query with an unknown placeholder": (
+        set_at(CONDITION, {"name": "depth", "query": 'up{a="{{pod}}"}', "below": 1}),
+        "unknown placeholder: write {{symbol}}",
+    ),
+    "a query with a placeholder outside quotes": (
+        set_at(CONDITION, {"name": "depth", "query": "depth_{{symbol}}", "below": 1}),
+        "write {{…}} within a label matcher's quotes only",
+    ),
+    "a query without its name": (
+        set_at(CONDITION, {"query": "vector(1)", "below": 1}),
+        "write either metric, or name and query",
+    ),
     "a difference of what is not compared": (
         set_at(CONDITION, {"metric": "merge_time_diff_ms_p99", "above": 9, "of": "difference"}),
         "are compared with stable: take of out",

@@ -34,7 +34,16 @@ from signalcanary.contract import (
     shown,
     string_schema,
 )
-from signalcanary.promql import MAX_QUERY_LENGTH, PLACEHOLDER_HELP, PLACEHOLDERS
+from signalcanary.promql import (
+    EMPTY_HELP,
+    ESCAPED,
+    ESCAPED_HELP,
+    MATCHER_HELP,
+    MAX_QUERY_LENGTH,
+    PATTERN,
+    PLACEHOLDER_HELP,
+    PLACEHOLDERS,
+)
 from signalcanary.promql import check as check_query
 
 _AUC_IS_GOOD_WHEN_HIGH: Final = (
@@ -104,7 +113,7 @@ _METRIC_NAME_HELP: Final = (
     "for example book_depth"
 )
 _ONLY_KNOWN_PLACEHOLDERS: Final = (
-    "self.findAll('[{][{][^}]*[}][}]').all(p, p in "
+    "self.findAll('[{][{].*?[}][}]').all(p, p in "
     f"[{', '.join(repr('{{' + name + '}}') for name in PLACEHOLDERS)}])"
 )
 
@@ -207,7 +216,10 @@ class Condition(Model):
         json_schema_extra={
             "maxLength": MAX_QUERY_LENGTH,
             "x-kubernetes-validations": [
-                rule(_ONLY_KNOWN_PLACEHOLDERS, f"unknown placeholder: {PLACEHOLDER_HELP}")
+                rule(_ONLY_KNOWN_PLACEHOLDERS, f"unknown placeholder: {PLACEHOLDER_HELP}"),
+                rule("self.trim() != ''", EMPTY_HELP),
+                rule(f"!self.contains(r'{ESCAPED}')", ESCAPED_HELP),
+                rule(f"self.matches(r'{PATTERN}')", MATCHER_HELP),
             ],
         },
     )

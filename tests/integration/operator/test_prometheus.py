@@ -13,11 +13,12 @@ import yaml
 from api_server import ApiServer, Missing, eventually, find_tool, free_ports, process
 from test_cluster import CANARIES, manifest
 
-from signalcanary.api import SignalCanarySpec
+from signalcanary.api import MAX_CONDITIONS, SignalCanarySpec
 from signalcanary.cli import main
 from signalcanary.evaluate import Judgement, evaluate
 from signalcanary.metrics_source import build_target
 from signalcanary.prometheus import Prometheus
+from signalcanary.promql import MAX_QUERY_LENGTH
 from signalcanary.sources import SourceConfig
 
 
@@ -135,6 +136,28 @@ GOOD = {"name": "depth", "query": 'min(depth{symbol="{{symbol}}"})', "below": 10
         (GOOD | {"name": "platt_ece"}, "that no metric of ours has"),
         (GOOD | {"name": "A-b"}, "write a name of lower-case letters"),
         (GOOD | {"query": 'up{a="{{pod}}"}'}, "unknown placeholder: write {{symbol}}"),
+        *(
+            (GOOD | {"query": query}, "quotes only, as in {symbol=")
+            for query in (
+                "depth_{{symbol}}",
+                "up{a={{symbol}}}",
+                '{"{{symbol}}"}',
+                'label_replace(up, "a", "{{symbol}}", "b", "c")',
+                "up{a=`{{symbol}}`}",
+                'up # a="\n + {{symbol}} # "',
+                'up{a="b}',
+                'up{a="{{symbol}"}',
+            )
+        ),
+        *(
+            (GOOD | {"query": query}, "")
+            for query in (
+                "up{a='{{name}}'} # it's {{symbol}}",
+                'up{a != "{{revision}}-{{track}}"}\n/ up{b=~"a{2}\\\\d"}',
+            )
+        ),
+        (GOOD | {"query": 'up{a="\\{{symbol}}"}'}, "write no "),
+        (GOOD | {"query": "  "}, "the query is empty"),
         (GOOD | {"query": "x" * 2049}, "2048"),
         (GOOD | {"minSamples": 5}, "take minSamples out"),
         (GOOD | {"of": "difference"}, "take of out"),
@@ -148,6 +171,21 @@ def test_the_api_server_refuses_a_wrong_query_in_words(
     status, answer = api.request("POST", CANARIES.format(namespace) + "?dryRun=All", item)
     assert (status == 201) == (not words), answer
     assert words in str(answer)
+
+
+def test_as_many_and_as_long_queries_as_may_be_are_within_the_api_servers_budget(
+    api: ApiServer, namespace: str
+) -> None:
+    long = "up{" + 'a=~"{{symbol}}",' * 127 + "}"
+    assert 2030 < len(long) <= MAX_QUERY_LENGTH
+    conditions = [GOOD | {"name": f"own_{n}", "query": long} for n in range(MAX_CONDITIONS)]
+    path = CANARIES.format(namespace) + "?dryRun=All"
+    item = manifest(namespace, rollback={"conditions": conditions}, metricsSource="thanos")
+    status, answer = api.request("POST", path, item)
+    assert status == 201, answer
+    conditions[-1]["query"] = long.removesuffix("}") + "{{symbol}}}"
+    status, answer = api.request("POST", path, item)
+    assert "quotes only, as in {symbol=" in str(answer)
 
 
 LIVE = """\

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -23,7 +23,7 @@ from signalcanary.lifecycle import rules_of
 from signalcanary.lint import check as lint
 from signalcanary.metrics_source import Target, build_target, series_names
 from signalcanary.prometheus import MOST_BYTES_OF_ONE_NUMBER, Prometheus
-from signalcanary.promql import MAX_QUERY_LENGTH, check, fill
+from signalcanary.promql import ESCAPED, MAX_QUERY_LENGTH, PATTERN, PLACEHOLDERS, check, fill
 from signalcanary.sources import SourceConfig
 
 VALUES = {
@@ -83,7 +83,11 @@ def test_placeholders_are_filled_in_within_matchers(query: str, filled: str) -> 
         ('{"{{symbol}}"}', "outside a label matcher's quotes"),
         ('label_replace(up, "a", "{{symbol}}", "b", "c")', "outside a label matcher's quotes"),
         ("up{a=`{{symbol}}`}", "outside a label matcher's quotes"),
-        (r'up{a="\{{symbol}}"}', "outside a label matcher's quotes"),
+        (r'up{a="\{{symbol}}"}', "write no \\ before {{"),
+        (r"up # \{{symbol}}", "write no \\ before {{"),
+        ('up{a="{{symbol}"}', "{{ is not closed"),
+        ('up{a="{{symbol}}{{"}', "{{ is not closed"),
+        ('{"{{"}', "{{ is not closed"),
         ('up{a="b" or {{symbol}} or c="d"}', "outside a label matcher's quotes"),
         # The quote of the comment begins no string.
         ('up # a="\n + {{symbol}} # "', "outside a label matcher's quotes"),
@@ -95,6 +99,32 @@ def test_placeholders_are_filled_in_within_matchers(query: str, filled: str) -> 
 def test_what_cannot_be_filled_in_is_refused_in_words(query: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         check(query)
+
+
+PIECES = [
+    *('"', "'", "`", "\\", "{", "}", "{{", "}}", "{{symbol}}", "{{name}}", "{{pod}}"),
+    *("=", "=~", "!=", "#", "\n", "\r", " ", "\x0b", "a", "symbol", "é"),
+    *('a="{{symbol}}"', '"b"', "`c`", "'d'"),
+]
+
+
+@settings(max_examples=1500)
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
+def test_what_the_api_server_lets_in_is_what_passes_the_check(query: str) -> None:
+    """Its rules, by Python's expressions in the place of RE2's."""
+    placeholders = re.findall(r"[{][{].*?[}][}]", query)
+    is_let_in = (
+        all(p in {f"{{{{{name}}}}}" for name in PLACEHOLDERS} for p in placeholders)
+        and query.strip() != ""
+        and ESCAPED not in query
+        and re.search(PATTERN, query) is not None
+    )
+    try:
+        check(query)
+    except ValueError:
+        assert not is_let_in
+    else:
+        assert is_let_in
 
 
 @given(st.text(max_size=40), st.sampled_from(["=", "!=", "=~", "!~"]), st.sampled_from("\"'"))
