@@ -87,7 +87,7 @@ docs: setup ## Write the pages that come of the code anew (see the test files na
 	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_machine.py \
 		tests/unit/operator/test_hostile_answers.py tests/unit/test_metrics_page.py \
 		tests/unit/test_cli_page.py tests/unit/test_reference_pages.py \
-		tests/unit/console/test_report.py
+		tests/unit/backtest/test_notebook.py tests/unit/console/test_report.py
 
 .PHONY: machine
 machine: export SIGNALCANARY_MACHINE_SAMPLE := 4000

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Final
@@ -59,17 +60,25 @@ def draw(replay: Replay, path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise RecordingError(f"{path}: a picture is {', '.join(FORMATS)}: choose such a name")
-    chosen = _choose(replay)
-    if not chosen:
-        raise RecordingError("no condition was ever judged, so there is nothing to draw")
-    # The same replay makes the same file; text stays text, which can be searched.
-    style: Any = {"svg.hashsalt": "signalcanary", "svg.fonttype": "none", "font.size": 9.0}
-    with mpl.rc_context(style):
-        figure = _build_figure(replay, chosen)
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        if path.suffix == ".pdf":
-            metadata = {"CreationDate": None}
-        figure.savefig(path, dpi=130, metadata=metadata)
+    path.write_bytes(render(replay, path.suffix))
+
+
+def render(replay: Replay, suffix: str) -> bytes:
+    """A picture in one of `FORMATS`.
+
+    Raises:
+        RecordingError: nothing was judged.
+    """
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
+    file = BytesIO()
+    figure = build_figure(replay)
+    with mpl.rc_context(_STYLE):
+        figure.savefig(file, format=suffix.removeprefix("."), dpi=130, metadata=metadata)
+    return file.getvalue()
+
+
+# The same replay makes the same file; text stays text, which can be searched.
+_STYLE: Final[Any] = {"svg.hashsalt": "signalcanary", "svg.fonttype": "none", "font.size": 9.0}
 
 
 def _choose(replay: Replay) -> list[tuple[Condition, str]]:
@@ -84,6 +93,19 @@ def _choose(replay: Replay) -> list[tuple[Condition, str]]:
     order = [c.key for c in replay.spec.rollback.conditions]
     keys.sort(key=lambda k: (order.index(k[0]), replay.spec.symbols.canary.index(k[1])))
     return [(conditions[name], symbol) for name, symbol in keys]
+
+
+def build_figure(replay: Replay) -> Figure:
+    """The picture as matplotlib has it.
+
+    Raises:
+        RecordingError: nothing was judged.
+    """
+    chosen = _choose(replay)
+    if not chosen:
+        raise RecordingError("no condition was ever judged, so there is nothing to draw")
+    with mpl.rc_context(_STYLE):
+        return _build_figure(replay, chosen)
 
 
 def _build_figure(replay: Replay, chosen: Sequence[tuple[Condition, str]]) -> Figure:
