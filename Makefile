@@ -129,18 +129,27 @@ chaos: setup ## A hundred random schedules of kills and faults against harvest, 
 bench: setup ## Measure the local exchange; prints figures, asserts nothing
 	$(BIN)/python -m benchmarks.exchange_throughput
 
-# A peer to compare with; in an environment of its own, as nothing here depends on it.
+# A peer to compare with; in an environment of its own, as nothing here depends on it. It is compiled
+# once, into a cache that outlives `make clean`, and left out where that cannot be done.
 PEER := build/bench/cryptofeed
-$(PEER)/.installed:
-	@$(PYTHON) -m venv $(PEER) && $(PEER)/bin/pip install --quiet 'cryptofeed>=2.4' >&2 \
-		&& touch $@ \
+PEER_WHEELS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/signalcanary/wheels/cryptofeed
+$(PEER_WHEELS)/.built:
+	@echo "== compiling cryptofeed, once; some minutes" >&2
+	@$(PYTHON) -m venv $(PEER) && timeout 1200 $(PEER)/bin/pip wheel --quiet \
+		--wheel-dir $(@D) 'cryptofeed>=2.4' >&2 && touch $@
+
+.PHONY: bench-peer
+bench-peer: ## Install cryptofeed, which bench-workloads compares with
+	@$(MAKE) --no-print-directory $(PEER_WHEELS)/.built && $(PYTHON) -m venv $(PEER) \
+		&& $(PEER)/bin/pip install --quiet --no-index --find-links $(PEER_WHEELS) cryptofeed >&2 \
 		|| echo "cryptofeed cannot be installed; it is left out" >&2
 
 SECONDS_OF_BURST ?= 60
+STAGES ?= throughput sustained burst steps catch-up parsing
 .PHONY: bench-workloads
-bench-workloads: setup $(PEER)/.installed ## Measure harvest and analysis; one JSON object, 3 to 5 min
+bench-workloads: setup bench-peer ## Measure harvest and analysis; one JSON object, 4 to 14 min
 	@SIGNALCANARY_CRYPTOFEED_PYTHON=$(PEER)/bin/python \
-		$(BIN)/python -m benchmarks.workloads --seconds $(SECONDS_OF_BURST)
+		$(BIN)/python -m benchmarks.workloads --seconds $(SECONDS_OF_BURST) --stage $(STAGES)
 
 .PHONY: intervals
 intervals: export SIGNALCANARY_INTERVAL_SEEDS := 200

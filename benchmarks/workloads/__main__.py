@@ -1,7 +1,8 @@
 """What harvest and analysis bear: one JSON object on stdout, a table on stderr, no judgement.
 
-Run: make bench-workloads, or python -m benchmarks.workloads [--seconds 60]. docs/performance.md
-says what each figure means.
+Run: make bench-workloads, or python -m benchmarks.workloads [--stage burst …] [--seconds 60].
+docs/performance.md says what each figure means. What has been measured so far is in `--out`
+after each stage; a stage that fails or takes too long leaves null for its figures and says why.
 """
 
 from __future__ import annotations
@@ -10,132 +11,102 @@ import argparse
 import json
 import os
 import platform
+import signal
+import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import Spread
-from benchmarks.workloads.analysing import Step, measure_catch_up, measure_steps
-from benchmarks.workloads.frames import Load
-from benchmarks.workloads.parsing import measure as measure_parsing
-from benchmarks.workloads.receiving import Run, run_load
+from benchmarks.process import ROOT, environment, module
+from benchmarks.workloads.setup import BenchmarkError
+from benchmarks.workloads.stages import STAGES, Size, Stage, add_size_arguments, read_size, say
 
-BURST_RATE, BURST_SYMBOLS = 20_000, 4
-SUSTAINED_RATE = 5_000
-REPEATS = 3
-MEMORY_FOLDER = Path("/dev/shm")
-
-
-def say(text: str) -> None:
-    """To people."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def measure_receiving(burst_seconds: int, folder: Path) -> dict[str, Any]:
-    """Harvest as fast as it goes, at the sustained rate, and in the burst."""
-    full = Load(BURST_SYMBOLS, BURST_RATE, max(1, min(10, burst_seconds)))
-    fast = []
-    for n in range(REPEATS):
-        say(f"harvest as fast as it goes, {full.messages:,} messages, {n + 1} of {REPEATS} …")
-        fast.append(run_load(full, folder / f"fast-{n}", paced=False, timed=False))
-    per_core = Spread.of([run.messages / run.cpu_seconds for run in fast])
-    steady = Load(1, SUSTAINED_RATE, max(1, burst_seconds // 2))
-    say(f"harvest at {steady.rate:,}/s, 1 symbol, {steady.seconds} s …")
-    sustained = run_load(steady, folder / "sustained", paced=True, timed=True)
-    load = Load(BURST_SYMBOLS, BURST_RATE, burst_seconds)
-    say(f"harvest at {load.rate:,}/s, {load.symbols} symbols, {load.seconds} s …")
-    burst = run_load(load, folder / "burst", paced=True, timed=True)
-    shown = _show(burst, load)
-    return {
-        "messages_per_second_per_core": round(per_core.median),
-        "messages_per_second_per_core_spread": per_core.to_json(0),
-        "latency_ms": shown["latency_ms"],
-        "lost": shown["lost"],
-        "rss_mib_per_symbol": shown["rss_mib_per_symbol"],
-        "burst": shown,
-        "sustained": _show(sustained, steady),
-        "parquet_bytes_per_message": round(fast[0].parquet_bytes / fast[0].messages, 1),
-    }
+TOTAL_SECONDS = 14 * 60
+STOP_SECONDS = 10.0
+OUT = ROOT / "build" / "bench" / "workloads.json"
+FIGURES = (
+    "messages_per_second_per_core",
+    "latency_ms",
+    "lost",
+    "rss_mib_per_symbol",
+    "analysis_tick_ms",
+    "catch_up_s",
+)
+"""Always there; null if not measured."""
 
 
-def _show(run: Run, load: Load) -> dict[str, Any]:
-    assert run.latency is not None
-    return {
-        "symbols": load.symbols,
-        "messages_per_second": round(run.messages / run.wall_seconds),
-        "seconds": load.seconds,
-        "latency_ms": run.latency.received_to_taken_in,
-        "sent_latency_ms": run.latency.sent_to_taken_in,
-        "lost": run.lost,
-        "repeated": run.repeated,
-        "gaps": list(run.gaps),
-        "feature_rows": run.feature_rows,
-        "cpu_cores": round(run.cpu_seconds / run.wall_seconds, 2),
-        "cpu_wait_share": round(run.cpu_wait_seconds / run.wall_seconds, 3),
-        "rss_mib_per_symbol": round(run.peak_rss_mib / load.symbols, 1),
-        "sender_late_ms": round(run.sender_late_ms, 1),
-    }
+def run_stage(stage: Stage, size: Size, limit_seconds: float) -> dict[str, Any]:
+    """Run one in a process group of its own.
 
-
-def measure_analysing(hours: tuple[int, ...], folder: Path) -> tuple[dict[str, Any], list[Step]]:
-    """A step after so many hours, beside a full recomputation, and catching up with the last."""
-    say(f"analysis catches up with {hours[-1]} h × 2 symbols …")
-    caught, restarted = measure_catch_up(folder / "catch-up", hours[-1])
-    say("analysis step by step …")
-    steps = measure_steps(folder / "steps", hours)
-    return {
-        "analysis_tick_ms": {f"{s.hours}h": round(s.median_ms, 2) for s in steps},
-        "analysis_tick_ms_p10_p90": {
-            f"{s.hours}h": [round(s.p10_ms, 2), round(s.p90_ms, 2)] for s in steps
-        },
-        "analysis_tick_mean_ms": {f"{s.hours}h": round(s.mean_ms, 2) for s in steps},
-        "catch_up_s": round(caught.seconds, 2),
-        "catch_up_cpu_s": round(caught.cpu_seconds, 2),
-        "restart_s": round(restarted.seconds, 2),
-        "restart_cpu_s": round(restarted.cpu_seconds, 2),
-        "analysis_rss_mib": round(caught.peak_rss_mib, 1),
-    }, steps
-
-
-def measure_peers(steps: list[Step]) -> dict[str, Any]:
-    """The same work by others."""
-    peers: dict[str, Any] = {
-        "recompute_ms": {f"{s.hours}h": round(s.recompute_ms, 1) for s in steps},
-        "recompute_ratio": {f"{s.hours}h": round(s.recompute_ms / s.median_ms, 1) for s in steps},
-        "recompute_largest_difference": {
-            f"{s.hours}h": s.disagreement if s.disagreement == s.disagreement else None
-            for s in steps
-        },
-        "parse_us": None,
-        "features_us": None,
-        "cryptofeed_us": None,
-        "cryptofeed_ratio": None,
-        "cryptofeed_to_features_ratio": None,
-    }
-    say("parsing the recorded frames …")
+    Raises:
+        BenchmarkError: it failed or was ended, so there are no figures.
+    """
+    process = subprocess.Popen(
+        module("benchmarks.workloads.stages", stage.name, *size.to_options()),
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        start_new_session=True,
+    )
     try:
-        parsing = measure_parsing(say)
-    except FileNotFoundError as exc:
-        say(f"no parser is measured: {exc}")
-        return peers
-    ours, features, peer = parsing.parse_us, parsing.features_us, parsing.cryptofeed_us
-    peers |= {
-        "parse_us": round(ours.median, 2),
-        "parse_us_spread": ours.to_json(2),
-        "features_us": round(features.median, 2),
-        "features_us_spread": features.to_json(2),
-    }
-    if peer is not None:
-        peers |= {
-            "cryptofeed_version": parsing.cryptofeed_version,
-            "cryptofeed_us": round(peer.median, 2),
-            "cryptofeed_us_spread": peer.to_json(2),
-            "cryptofeed_ratio": round(peer.median / ours.median, 1),
-            "cryptofeed_to_features_ratio": round(peer.median / features.median, 2),
-        }
-    return peers
+        printed, _ = process.communicate(timeout=limit_seconds)
+    except subprocess.TimeoutExpired as exc:
+        raise BenchmarkError(f"not done after {limit_seconds:.0f} s") from exc
+    finally:
+        _end_group(process)
+    if process.returncode:
+        raise BenchmarkError(f"it ended with {process.returncode}; what it said is above")
+    figures: dict[str, Any] = json.loads(printed)
+    return figures
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End it, and what it has started, unless it has ended by itself."""
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=STOP_SECONDS)
+
+
+def measure(stages: Sequence[Stage], size: Size, out: Path) -> dict[str, Any]:
+    """All stages, one after the other, within the total time."""
+    begun = time.monotonic()
+    found: dict[str, Any] = dict.fromkeys(FIGURES)
+    found |= {"peers": {}, "stages": {}, "machine": describe_machine()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for number, stage in enumerate(stages, 1):
+        since = time.monotonic()
+        limit = min(stage.limit_seconds, TOTAL_SECONDS - (since - begun))
+        say(f"[{number}/{len(stages)}] {stage.name}, at most {limit:.0f} s")
+        error = None
+        try:
+            figures = run_stage(stage, size, limit)
+        except BenchmarkError as exc:
+            error = str(exc)
+            say(f"  {stage.name} failed: {error}")
+        else:
+            found["peers"] |= figures.pop("peers", {})
+            found |= figures
+        took = round(time.monotonic() - since, 1)
+        found["stages"][stage.name] = {"took_s": took, "error": error}
+        found["machine"]["load_1m_after"] = round(os.getloadavg()[0], 2)
+        found["took_s"] = round(time.monotonic() - begun)
+        _keep(out, found)
+        say(f"  {took} s")
+    return found
+
+
+def _keep(out: Path, found: dict[str, Any]) -> None:
+    half = out.with_suffix(".tmp")
+    half.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    half.replace(out)
 
 
 def describe_machine() -> dict[str, Any]:
@@ -151,70 +122,62 @@ def describe_machine() -> dict[str, Any]:
 
 
 def print_table(found: dict[str, Any]) -> None:
-    """The figures that matter, on stderr."""
-    low, high = found["messages_per_second_per_core_spread"]
-    rows = [
-        (
-            "socket to feature, per core",
-            f"{found['messages_per_second_per_core']:,} messages/s ({low:,.0f} to {high:,.0f})",
-        )
-    ]
-    for name in ("sustained", "burst"):
-        one = found[name]
-        latency = one["latency_ms"]
-        what = f"{name}: {one['symbols']} symbol(s), {one['seconds']} s"
-        rows += [
-            (
-                what,
-                f"{one['messages_per_second']:,} messages/s, {one['cpu_cores']} cores, "
-                f"waited for a core {one['cpu_wait_share']:.1%} of the time",
-            ),
-            ("  receive → feature", f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"),
-            (
-                "  lost, repeated",
-                f"{one['lost']}, {one['repeated']}; gaps: {one['gaps'] or 'none'}",
-            ),
-            ("  peak memory", f"{one['rss_mib_per_symbol']} MiB a symbol"),
-        ]
+    """The figures that matter, on stderr; what was not measured has no line."""
+    rows: list[tuple[str, str]] = []
     peers = found["peers"]
-    for hours, tick in found["analysis_tick_ms"].items():
+    if found["messages_per_second_per_core"] is not None:
+        low, high = found["messages_per_second_per_core_spread"]
+        text = f"{found['messages_per_second_per_core']:,} messages/s ({low:,.0f} to {high:,.0f})"
+        rows.append(("socket to feature, per core", text))
+    for name in ("sustained", "burst"):
+        if name in found:
+            rows += _describe_paced(name, found[name])
+    for hours, tick in (found["analysis_tick_ms"] or {}).items():
         again, ratio = peers["recompute_ms"][hours], peers["recompute_ratio"][hours]
         rows.append((f"analysis step after {hours}", f"{tick} ms; all anew {again} ms, ×{ratio}"))
-    rows.append(("catch up, 2 symbols", f"{found['catch_up_s']} s"))
-    rows.append(("restart from snapshots", f"{found['restart_s']} s"))
-    if peers["parse_us"] is not None:
+    if found["catch_up_s"] is not None:
+        rows.append(("catch up, 2 symbols", f"{found['catch_up_s']} s"))
+        rows.append(("restart from snapshots", f"{found['restart_s']} s"))
+    if "parse_us" in peers:
         rows.append(("parse a recorded frame", f"{peers['parse_us']} µs"))
         rows.append(("parse, and all features", f"{peers['features_us']} µs"))
-    if peers["cryptofeed_us"] is not None:
+    if "cryptofeed_us" in peers:
         text = f"{peers['cryptofeed_us']} µs, ×{peers['cryptofeed_ratio']}"
         rows.append((f"cryptofeed {peers['cryptofeed_version']} parses it", text))
-    width = max(len(name) for name, _ in rows)
+    width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         say(f"{name:{width}}  {value}")
 
 
-def main() -> None:
+def _describe_paced(name: str, one: dict[str, Any]) -> list[tuple[str, str]]:
+    latency = one["latency_ms"]
+    return [
+        (
+            f"{name}: {one['symbols']} symbol(s), {one['seconds']} s",
+            f"{one['messages_per_second']:,} messages/s, {one['cpu_cores']} cores, "
+            f"waited for a core {one['cpu_wait_share']:.1%} of the time",
+        ),
+        ("  receive → feature", f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"),
+        ("  lost, repeated", f"{one['lost']}, {one['repeated']}; gaps: {one['gaps'] or 'none'}"),
+        ("  peak memory", f"{one['rss_mib_per_symbol']} MiB a symbol"),
+    ]
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=60, help="length of the burst")
+    names = [stage.name for stage in STAGES]
     parser.add_argument(
-        "--hours", type=int, nargs="+", default=[1, 12, 48], help="of history behind a step"
+        "--stage", choices=names, nargs="+", default=names, help="only these (default: all)"
     )
+    parser.add_argument("--out", type=Path, default=OUT, help="where the figures so far are kept")
+    add_size_arguments(parser)
     chosen = parser.parse_args()
-    begun = time.monotonic()
-    found: dict[str, Any] = {"machine": describe_machine()}
-    # On a disk: harvest's commits wait for it. The history is only read, from memory at that.
-    with tempfile.TemporaryDirectory() as folder:
-        found |= measure_receiving(chosen.seconds, Path(folder))
-    memory = MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        analysed, steps = measure_analysing(tuple(sorted(chosen.hours)), Path(folder))
-    found |= analysed
-    found["peers"] = measure_peers(steps)
-    found["machine"]["load_1m_after"] = round(os.getloadavg()[0], 2)
-    found["took_s"] = round(time.monotonic() - begun)
+    stages = [stage for stage in STAGES if stage.name in chosen.stage]
+    found = measure(stages, read_size(chosen), chosen.out)
     print_table(found)
     print(json.dumps(found, ensure_ascii=False))
+    return 1 if any(one["error"] for one in found["stages"].values()) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

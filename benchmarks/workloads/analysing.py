@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -108,18 +108,23 @@ class CatchUp:
     entries: int
 
 
-def measure_catch_up(folder: Path, hours: int) -> tuple[CatchUp, CatchUp]:
+def measure_catch_up(
+    folder: Path, hours: int, say: Callable[[str], None]
+) -> tuple[CatchUp, CatchUp]:
     """Start the real process on stored history of two symbols, and after SIGTERM once more.
 
     Returns:
         From the first entry on, none of it on record yet; and from the snapshots.
     """
-    folder.mkdir(parents=True)
     config = write_config(folder, SYMBOLS)
     storage = open_storage(read_config(config).data_path)
     for seed, symbol in enumerate(SYMBOLS):
+        say(f"  {hours} h of {symbol} are written")
         write(storage, symbol, simulate(seed, hours * 60), hours * 60)
-    return _catch_up(config, folder, hours * 60 * len(SYMBOLS)), _catch_up(config, folder, 0)
+    say(f"  analysis catches up with {hours} h × {len(SYMBOLS)} symbols")
+    caught = _catch_up(config, folder, hours * 60 * len(SYMBOLS))
+    say("  analysis starts again from its snapshots")
+    return caught, _catch_up(config, folder, 0)
 
 
 def _catch_up(config: Path, folder: Path, wanted: int) -> CatchUp:
@@ -138,20 +143,23 @@ def _catch_up(config: Path, folder: Path, wanted: int) -> CatchUp:
         return CatchUp(seconds, cpu_seconds(process.pid), peak_rss_mib(process.pid), entries)
 
 
-def measure_steps(folder: Path, hours: Sequence[int]) -> list[Step]:
+def measure_steps(folder: Path, hours: Sequence[int], say: Callable[[str], None]) -> list[Step]:
     """Steps of runners with different history, in turns, so that noise hits them alike."""
     history = simulate(0, max(hours) * 60 + STEPS)
     runners = []
     try:
         for each in hours:
+            say(f"  a history of {each} h is written and read")
             (home := folder / f"{each}h").mkdir(parents=True)
             runners.append(Stepping(home, each, history))
+        say(f"  {STEPS} steps of each")
         for _ in range(STEPS):
             for stepping in runners:
                 stepping.step()
     finally:
         for stepping in runners:
             stepping.close()
+    say("  the same figures all anew")
     return [_compare(stepping, history) for stepping in runners]
 
 

@@ -39,9 +39,11 @@ class Parsing:
     """Parsing and features together."""
     cryptofeed_us: Spread | None
     cryptofeed_version: str | None
+    cryptofeed_missing: str | None
+    """Why it has no figures."""
 
 
-def measure(say: Callable[[str], None]) -> Parsing:
+def measure() -> Parsing:
     """Take turns.
 
     Raises:
@@ -49,9 +51,9 @@ def measure(say: Callable[[str], None]) -> Parsing:
     """
     frames = read_recorded()
     interpreter = os.environ.get(INTERPRETER)
+    missing = None
     if not interpreter or not Path(interpreter).exists():
-        say(f"cryptofeed is not measured: ${INTERPRETER} names no Python that has it")
-        interpreter = None
+        missing = f"${INTERPRETER} names no Python; `make bench-peer` installs one"
     parse: list[float] = []
     features: list[float] = []
     peer: list[float] = []
@@ -59,13 +61,12 @@ def measure(say: Callable[[str], None]) -> Parsing:
     for _ in range(REPEATS):
         parse.append(_timed(_parse, frames))
         features.append(_timed(_take_in, frames))
-        if interpreter is None:
+        if missing is not None or interpreter is None:
             continue
         try:
             version, seconds = _run_cryptofeed(interpreter, frames)
         except BenchmarkError as exc:
-            say(f"cryptofeed is not measured: {exc}")
-            interpreter, peer = None, []
+            missing, peer = str(exc), []
         else:
             peer.append(seconds)
     micro = 1e6 / len(frames)
@@ -75,6 +76,7 @@ def measure(say: Callable[[str], None]) -> Parsing:
         Spread.of([s * micro for s in features]),
         Spread.of([s * micro for s in peer]) if peer else None,
         version if peer else None,
+        missing,
     )
 
 
