@@ -50,7 +50,11 @@ class S3Server:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.program, "--port", f"127.0.0.1:{self.port}", "posix", self.folder / "data"],
+                [
+                    self.program,
+                    *("--port", f"127.0.0.1:{self.port}", "--iam-dir", self.folder / "iam"),
+                    *("posix", self.folder / "data"),
+                ],
                 env={**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
                 stdout=log,
                 stderr=log,
@@ -71,9 +75,15 @@ class S3Server:
             self.process.wait(20)
             self.process = None
 
-    def make_bucket(self) -> str:
+    def administer(self, *command: str) -> None:
+        """Give the server an order."""
+        keys = ("--access", ACCESS_KEY, "--secret", SECRET_KEY)
+        there = ("--endpoint-url", self.url)
+        subprocess.run([self.program, "admin", *keys, *there, *command], check=True)
+
+    def make_bucket(self, name: str | None = None) -> str:
         """A new bucket; gives its name. The server's root folders are its buckets."""
-        name = f"test-{uuid4().hex[:12]}"
+        name = name or f"test-{uuid4().hex[:12]}"
         (self.folder / "data" / name).mkdir()
         return name
 
@@ -83,6 +93,7 @@ def s3_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     program = find_versitygw()
     folder = tmp_path_factory.mktemp("s3")
     (folder / "data").mkdir()
+    (folder / "iam").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

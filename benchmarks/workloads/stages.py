@@ -151,7 +151,11 @@ def measure_stepping(size: Size, folder: Path) -> Figures:
 def measure_peers(size: Size, folder: Path) -> Figures:
     """The recorded frames: our parser, all our features, cryptofeed's parser."""
     say("  parsing the recorded frames")
-    parsing = measure_parsing()
+    try:
+        parsing = measure_parsing()
+    except FileNotFoundError as exc:
+        say(f"  nothing is measured: {exc}")
+        return {"peers": {"parsing_missing": str(exc)}}
     ours, features, peer = parsing.parse_us, parsing.features_us, parsing.cryptofeed_us
     peers: Figures = {
         "parse_us": round(ours.median, 2),

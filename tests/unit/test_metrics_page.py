@@ -24,7 +24,11 @@ from signalcanary_workloads.analysis.publish import SignalMetrics
 from signalcanary_workloads.analysis.runner import SymbolState
 from signalcanary_workloads.analysis.snapshot_keeper import SnapshotMetrics
 from signalcanary_workloads.harvest.app import Harvest
+from signalcanary_workloads.harvest.metrics import OpeningCollector
 from signalcanary_workloads.harvest.settings import Settings
+from signalcanary_workloads.harvest.sink import SymbolSink
+from signalcanary_workloads.serving import Health
+from signalcanary_workloads.store import open_storage
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 SYMBOL = "BTCUSDT"
@@ -129,11 +133,15 @@ def describe_registry(registry: CollectorRegistry) -> Iterator[Family]:
 
 @pytest.fixture
 def families(config: WorkloadConfig) -> dict[str, list[Family]]:
-    harvest = Harvest(config, (SYMBOL,), Settings())
+    sink = SymbolSink(open_storage(config.data_path), SYMBOL)
     try:
-        of_harvest = list(describe(harvest.collector().collect()))
+        harvest = Harvest(config, {SYMBOL: sink}, Settings(), Health())
+        of_harvest = [
+            *describe(OpeningCollector(config, {}).collect()),
+            *describe(harvest.collector().collect()),
+        ]
     finally:
-        harvest.close()
+        sink.close()
     registry, operator = CollectorRegistry(), CollectorRegistry()
     SignalMetrics(registry, config, [SYMBOL])
     SnapshotMetrics(registry, config, [SYMBOL])

@@ -36,6 +36,8 @@ from signalcanary_workloads.harvest.app import Harvest
 from signalcanary_workloads.harvest.feed import FeedSettings
 from signalcanary_workloads.harvest.rest import RestSettings
 from signalcanary_workloads.harvest.settings import Settings
+from signalcanary_workloads.harvest.sink import SymbolSink
+from signalcanary_workloads.serving import Health
 from signalcanary_workloads.store import (
     SCHEMAS,
     Entry,
@@ -207,12 +209,19 @@ QUICK = Settings(
 )
 
 
+def open_sinks(config: WorkloadConfig, settings: Settings = QUICK) -> dict[str, SymbolSink]:
+    """Of the first shard."""
+    storage = open_storage(config.data_path)
+    return {symbol: SymbolSink(storage, symbol, settings.wall_ns) for symbol in config.shards[0]}
+
+
 @asynccontextmanager
 async def running_harvest(
     config: WorkloadConfig, settings: Settings = QUICK
 ) -> AsyncIterator[Harvest]:
     """Stops it cleanly, and commits, when the block ends."""
-    worker = Harvest(config, config.shards[0], settings)
+    sinks = open_sinks(config, settings)
+    worker = Harvest(config, sinks, settings, Health())
     stop = asyncio.Event()
     task = asyncio.create_task(worker.run(stop))
     try:
@@ -222,7 +231,8 @@ async def running_harvest(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        worker.close()
+        for sink in sinks.values():
+            sink.close()
 
 
 def read_entries(data_path: str | Path, symbol: str = "BTCUSDT") -> list[Entry]:
@@ -407,6 +417,7 @@ def kit() -> SimpleNamespace:
         wait_until=wait_until,
         make_config=make_config,
         mini_source=mini_source,
+        open_sinks=open_sinks,
         running_harvest=running_harvest,
         witnessing=witnessing,
         throttling=throttling,

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from signalcanary_workloads.harvest.app import Harvest, HarvestError
 from signalcanary_workloads.harvest.sink import SymbolLocked
-from signalcanary_workloads.serving import serve
+from signalcanary_workloads.serving import Health, serve
 from signalcanary_workloads.store import Gap, Kind
 
 
@@ -264,8 +264,8 @@ async def test_a_second_writer_of_a_symbol_is_told_so(
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
     async with kit.running_harvest(config):
         with pytest.raises(SymbolLocked, match="another process writes"):
-            Harvest(config, ("BTCUSDT",), kit.quick)
-    Harvest(config, ("BTCUSDT",), kit.quick).close()
+            kit.open_sinks(config)
+    kit.open_sinks(config)["BTCUSDT"].close()
 
 
 async def test_rows_are_kept_while_the_volume_refuses_and_committed_afterwards(
@@ -292,7 +292,8 @@ async def test_what_cannot_be_committed_at_the_end_is_a_clear_error(
 ) -> None:
     config = kit.make_config(tmp_path, kit.mini_source(exchange))
     hasty = dataclasses.replace(kit.quick, last_commit_seconds=0.2)
-    worker, stop = Harvest(config, ("BTCUSDT",), hasty), asyncio.Event()
+    sinks, stop = kit.open_sinks(config), asyncio.Event()
+    worker = Harvest(config, sinks, hasty, Health())
     (tmp_path / "date=2026-05-01").write_text("a file where the folder must be")
     run = asyncio.create_task(worker.run(stop))
     counts = worker.counts.symbols["BTCUSDT"]
@@ -306,7 +307,7 @@ async def test_what_cannot_be_committed_at_the_end_is_a_clear_error(
             async with asyncio.timeout(10):
                 await run
     finally:
-        worker.close()
+        sinks["BTCUSDT"].close()
     assert kit.read_entries(tmp_path) == []
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -32,7 +33,13 @@ from signalcanary_workloads.harvest.feed import (
     plan_subscriptions,
 )
 from signalcanary_workloads.harvest.handover import Released
-from signalcanary_workloads.harvest.metrics import HarvestCollector, RuntimeCounts, SymbolCounts
+from signalcanary_workloads.harvest.metrics import (
+    HarvestCollector,
+    OpeningCollector,
+    RuntimeCounts,
+    SymbolCounts,
+)
+from signalcanary_workloads.harvest.opening import Opening
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.rest import TradeHistory
 from signalcanary_workloads.harvest.sequence import Arrival
@@ -60,27 +67,24 @@ class HarvestError(Exception):
 
 
 class Harvest:
-    """One shard's symbols. Opens (and locks) their folders when made; `close` lets go."""
+    """One shard's symbols, from where their sinks were left."""
 
     def __init__(
-        self, config: WorkloadConfig, symbols: tuple[str, ...], settings: Settings
+        self,
+        config: WorkloadConfig,
+        sinks: Mapping[str, SymbolSink],
+        settings: Settings,
+        health: Health,
     ) -> None:
         """
         Raises:
-            SinkError: a symbol's folder cannot be written to or continued.
+            ResumeFailed: what was written of a symbol cannot be continued.
         """
         self._config = config
         self._settings = settings
-        self.health = Health()
-        self._storage = open_storage(config.data_path)
-        self._sinks: dict[str, SymbolSink] = {}
-        self.pipelines: dict[str, SymbolPipeline] = {}
-        try:
-            for symbol in symbols:
-                self._open(symbol)
-        except BaseException:
-            self.close()
-            raise
+        self.health = health
+        symbols = tuple(sinks)
+        self.pipelines = {symbol: self._resume(symbol, sink) for symbol, sink in sinks.items()}
         self.counts = RuntimeCounts(symbols={symbol: SymbolCounts() for symbol in symbols})
         self._queue: asyncio.Queue[Frame | None] = asyncio.Queue(settings.queue_frames)
         self.feeds = self._make_feeds(symbols)
@@ -94,14 +98,14 @@ class Harvest:
         )
         self.watch = Watch(self.feeds, self.pipelines, settings)
         self._commits = Commits(
-            self._sinks,
+            sinks,
             self.pipelines,
             self.counts,
             config.commit_interval.total_seconds(),
             settings,
         )
         self._housekeeping = Housekeeping(
-            self._storage,
+            open_storage(config.data_path),
             config,
             {symbol: counts.upkeep for symbol, counts in self.counts.symbols.items()},
             settings.upkeep_seconds,
@@ -110,11 +114,10 @@ class Harvest:
         )
         self._failure: asyncio.Future[None] | None = None
 
-    def _open(self, symbol: str) -> None:
-        sink = self._sinks[symbol] = SymbolSink(self._storage, symbol, self._settings.wall_ns)
+    def _resume(self, symbol: str, sink: SymbolSink) -> SymbolPipeline:
         resume = None if sink.last is None else sink.last.state
         try:
-            self.pipelines[symbol] = SymbolPipeline(
+            pipeline = SymbolPipeline(
                 symbol, self._config.signal, self._config.source.trade_stream, resume
             )
         except (KeyError, TypeError, ValueError) as exc:
@@ -129,18 +132,13 @@ class Harvest:
                 }
             },
         )
+        return pipeline
 
     def collector(self) -> HarvestCollector:
         """The process's metrics."""
         return HarvestCollector(
             self._config, self.pipelines, self.counts, self.feeds, self.watch, self._queue.qsize
         )
-
-    def close(self) -> None:
-        """Let other processes write the symbols."""
-        for sink in self._sinks.values():
-            sink.close()
-        self._sinks.clear()
 
     def _make_feeds(self, symbols: tuple[str, ...]) -> list[Feed]:
         settings = self._settings
@@ -354,19 +352,23 @@ async def harvest(
 
     Raises:
         HarvestError: it cannot go on.
-        SinkError: a symbol's folder is in use, or cannot be written to or continued.
+        SinkError: a symbol's folder is in use, or cannot be continued.
     """
     if not 0 <= shard < len(config.shards):
         raise HarvestError(f"shard {shard}: the configuration has {len(config.shards)}")
-    worker = Harvest(config, config.shards[shard], settings or Settings())
+    settings, health, symbols = settings or Settings(), Health(), config.shards[shard]
+    opening = Opening(open_storage(config.data_path), symbols, settings, health)
     try:
         registry = CollectorRegistry()
-        registry.register(worker.collector())
-        async with serve(listen, registry, worker.health) as url:
-            log.info(
-                "harvesting",
-                extra={"fields": {"symbols": ",".join(config.shards[shard]), "url": url}},
-            )
+        registry.register(OpeningCollector(config, opening.refusals))
+        async with serve(listen, registry, health) as url:
+            fields = {"symbols": ",".join(symbols), "url": url}
+            log.info("starting", extra={"fields": fields})
+            if not await opening.run(stop):
+                return
+            worker = Harvest(config, opening.sinks, settings, health)
+            registry.register(worker.collector())
+            log.info("harvesting", extra={"fields": fields})
             await worker.run(stop)
     finally:
-        worker.close()
+        opening.close()

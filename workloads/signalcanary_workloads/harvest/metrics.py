@@ -60,8 +60,36 @@ class RuntimeCounts:
     """Too much waits to be committed."""
 
 
+def _base_values(config: WorkloadConfig) -> list[str]:
+    return [config.namespace, config.name, config.track.value, config.revision]
+
+
+class OpeningCollector(Collector):
+    """What there is to measure before the storage lets a process begin."""
+
+    def __init__(self, config: WorkloadConfig, refusals: Mapping[str, Mapping[str, int]]) -> None:
+        self._base = _base_values(config)
+        self._refusals = refusals
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing ahead of time: the names must not be computed at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series as of now."""
+        errors = CounterMetricFamily(
+            "harvest_open_errors",
+            "Tries to open a symbol's folder at the start that the volume or bucket refused.",
+            labels=[*_COMMON, MetricLabel.SYMBOL, "reason"],
+        )
+        for symbol, reasons in self._refusals.items():
+            for reason, n in reasons.items():
+                errors.add_metric([*self._base, symbol, reason], n)
+        yield errors
+
+
 class HarvestCollector(Collector):
-    """All series of one harvest process."""
+    """All series of one harvest process that has begun."""
 
     def __init__(
         self,
@@ -72,7 +100,7 @@ class HarvestCollector(Collector):
         watch: Watch,
         queue_depth: Callable[[], int],
     ) -> None:
-        self._base = [config.namespace, config.name, config.track.value, config.revision]
+        self._base = _base_values(config)
         times = {symbol: one.cvd_times for symbol, one in counts.symbols.items()}
         labels = dict(zip(_COMMON, self._base, strict=True))
         self._cvd = CvdSeries(config, labels, pipelines, times, watch)

@@ -29,6 +29,9 @@ class Settings:
     stop_reading_bytes: int = 256 << 20
     """Uncommitted rows of all symbols together that stop the reading until a commit succeeds.
     With what Parquet takes to be written it fits a pod of 1 GiB."""
+    open_first_delay_seconds: float = 1.0
+    open_max_delay_seconds: float = 60.0
+    """Bounds of the pause between tries to open the storage at the start."""
     commit_retry_seconds: float = 2.0
     last_commit_seconds: float = 20.0
     """How long the last commit is tried after a signal to stop; Kubernetes kills after 30 s."""
