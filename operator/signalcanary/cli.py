@@ -184,6 +184,14 @@ def _add_lint_options(lint: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask the metrics source each condition's metric or query, as the operator would",
     )
+    lint.add_argument(
+        "--speed",
+        type=_positive,
+        metavar="N",
+        default=1.0,
+        help="market time over wall-clock time, for what stages can prove; a replay's, for "
+        "example 120 (default: 1)",
+    )
     where = lint.add_mutually_exclusive_group()
     where.add_argument(
         "--prometheus", metavar="URL", help="with --live: of the source that the manifests name"

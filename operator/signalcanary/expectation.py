@@ -18,6 +18,7 @@ from signalcanary.api import Condition, Of, SignalCanarySpec
 from signalcanary.contract import (
     CORE_METRICS,
     EVIDENCE_LEVELS,
+    DataSource,
     format_duration,
     shown,
 )
@@ -56,7 +57,7 @@ class Expectation:
         effective_samples: independent rows that would tell as much.
         provable: the value at which the condition is just proven kept then; None if no value is.
         good: the value that a good canary is taken to have.
-        needed: stages that a good canary takes to be proven; None if it never is.
+        needed: market time of stages that a good canary takes to be proven; None if it never is.
     """
 
     condition: Condition
@@ -67,17 +68,21 @@ class Expectation:
     needed: timedelta | None
 
 
-def expect(spec: SignalCanarySpec) -> Iterator[Expectation]:
-    """Of every guarded condition that bounds a value."""
+def expect(spec: SignalCanarySpec, speed: float = 1.0) -> Iterator[Expectation]:
+    """Of every guarded condition that bounds a value.
+
+    Args:
+        speed: market time over wall-clock time, which stages are of.
+    """
     for condition in spec.rollback.conditions:
         if condition.is_guarded and condition.of is Of.VALUE:
-            yield _expect(spec, condition)
+            yield _expect(spec, condition, speed)
 
 
-def _expect(spec: SignalCanarySpec, condition: Condition) -> Expectation:
+def _expect(spec: SignalCanarySpec, condition: Condition, speed: float) -> Expectation:
     horizon_ms = round(spec.signal.label.horizon / timedelta(milliseconds=1))
     warm = WARMED_SHARE * spec.signal.calibration.test.total_seconds()
-    stages = sum(stage.duration.total_seconds() for stage in spec.stages)
+    stages = _stages(spec).total_seconds() * speed
     share = _share_of(condition)
     rows = (warm + stages) * share
     errors, bias = _standard_errors(condition, level_of(spec), horizon_ms)
@@ -141,16 +146,27 @@ def _good_value(condition: Condition) -> float:
     return 0.0 if condition.metric == "platt_ece" else 0.245
 
 
-def describe(spec: SignalCanarySpec) -> list[str]:
-    """What is to be expected that a manifest does not show, and what to write instead."""
+def _stages(spec: SignalCanarySpec) -> timedelta:
+    return sum((stage.duration for stage in spec.stages), timedelta(0))
+
+
+def describe(spec: SignalCanarySpec, speed: float = 1.0) -> list[str]:
+    """What is to be expected that a manifest does not show, and what to write instead.
+
+    Args:
+        speed: market time over wall-clock time: more than 1 of a replay.
+    """
     lines = list(_out_of_reach(spec))
-    stages = sum((stage.duration for stage in spec.stages), timedelta(0))
-    for found in expect(spec):
-        if found.needed is not None and found.needed <= stages:
+    stages = _stages(spec)
+    market = " of market time" if speed != 1.0 else ""
+    for found in expect(spec, speed):
+        if found.needed is not None and found.needed <= stages * speed:
             continue
         condition = found.condition
-        text = f"{condition.bound()}: the test window and {format_duration(stages)} of stages give "
-        text += f"about {found.samples:,} rows on a symbol, one a second, worth "
+        text = f"{condition.bound()}: the test window and {format_duration(stages)} of stages"
+        if market:
+            text += f", {format_duration(_whole_minutes(stages * speed))}{market},"
+        text += f" give about {found.samples:,} rows on a symbol, one a second, worth "
         text += f"{found.effective_samples:,} independent ones, which "
         side = "above" if condition.sign == "<" else "below"
         if found.provable is None:
@@ -164,8 +180,11 @@ def describe(spec: SignalCanarySpec) -> list[str]:
             text += "the bound further off, or shorten the horizon"
         else:
             hours = timedelta(hours=math.ceil(found.needed / timedelta(hours=1)))
-            text += f"expect about {format_duration(hours)}: write stages of that much in all, or "
-            text += "the promotion waits"
+            much = format_duration(_whole_minutes(hours / speed)) if market else "that much"
+            text += f"expect about {format_duration(hours)}{market}: write stages of {much} in "
+            text += "all, or the promotion waits"
+        if not market and spec.source.public_url != DataSource().public_url:
+            text += "; if the exchange replays faster than the clock, give lint its --speed"
         lines.append(text)
     share = spec.rollback.error_rate / max(
         1, sum(c.is_guarded for c in spec.rollback.conditions) * len(spec.symbols.canary)
@@ -177,6 +196,10 @@ def describe(spec: SignalCanarySpec) -> list[str]:
             f"({EVIDENCE_LEVELS[-1]:g}): it is not kept; write fewer, or a higher errorRate"
         )
     return lines
+
+
+def _whole_minutes(time: timedelta) -> timedelta:
+    return timedelta(minutes=math.ceil(time / timedelta(minutes=1)))
 
 
 _CORE: Final = frozenset(metric.name for metric in CORE_METRICS)

@@ -58,7 +58,7 @@ def run_lint(args: argparse.Namespace) -> int:
     for path in args.files:
         file = _read(path)
         for canary in file.canaries:
-            _look_ahead(canary)
+            _look_ahead(canary, args.speed)
             if args.live and canary.checked.spec is not None:
                 canary.asked = _ask(canary.checked, args, sources)
         files.append(file)
@@ -105,7 +105,7 @@ def _read(path: Path) -> _File:
     return _File(name, report.problems, canaries=[_Canary(one) for one in report.found])
 
 
-def _look_ahead(canary: _Canary) -> None:
+def _look_ahead(canary: _Canary, speed: float) -> None:
     spec = canary.checked.spec
     if spec is None:
         return
@@ -116,7 +116,7 @@ def _look_ahead(canary: _Canary) -> None:
         if (error.name or "").partition(".")[0] != "signalcanary_workloads":
             raise
         return  # the operator's image has no workloads, whose arithmetic it is
-    canary.expectations = describe(spec)
+    canary.expectations = describe(spec, speed)
 
 
 def _ask(checked: Checked, args: argparse.Namespace, sources: Mapping[str, SourceConfig]) -> Asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from signalcanary.api import SignalCanarySpec
 from signalcanary.backtest.simulation import Market, draw_path
+from signalcanary.cli import main
 from signalcanary.contract import EVIDENCE_LEVELS
 from signalcanary.expectation import describe, expect, level_of
 
@@ -40,6 +42,26 @@ def test_a_short_stage_is_told_what_it_can_prove_and_how_long_to_make_it() -> No
 
 def test_stages_of_the_length_told_are_enough() -> None:
     assert describe(spec_of("13h", {"metric": AUC, "below": 0.55})) == []
+
+
+def test_a_replay_proves_as_much_in_less_time() -> None:
+    condition = {"metric": AUC, "below": 0.55}
+    (line,) = describe(spec_of("30s", condition), 120)
+    assert line.startswith(
+        f"{AUC} < 0.55: the test window and 30s of stages, 1h of market time, give about 2,088 rows"
+    )
+    assert "at 0.58 expect about 13h of market time: write stages of 7m in all" in line
+    assert describe(spec_of("7m", condition), 120) == []
+    (line,) = expect(spec_of("30s", condition), 120)
+    (same,) = expect(spec_of("1h", condition))
+    assert (line.samples, line.provable, line.needed) == (same.samples, same.provable, same.needed)
+
+
+def test_an_exchange_of_ones_own_may_be_a_replay_and_is_asked_about() -> None:
+    urls = {"publicUrl": "ws://127.0.0.1:1/public", "marketUrl": "ws://127.0.0.1:1/market"}
+    (line,) = describe(spec_of("30s", {"metric": AUC, "below": 0.55}, source=urls))
+    assert line.endswith("if the exchange replays faster than the clock, give lint its --speed")
+    assert "speed" not in describe(spec_of("1h", {"metric": AUC, "below": 0.55}))[0]
 
 
 @pytest.mark.parametrize(("symbols", "level"), [(1, 0.05), (2, 0.02), (3, 0.005), (256, 0.0001)])
@@ -96,3 +118,9 @@ def test_what_is_expected_is_about_what_a_simulated_canary_takes(metric: str) ->
             )
     assert proven[0.3] <= 4
     assert proven[3.0] >= 7
+
+
+def test_lint_takes_the_speed_of_a_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    demo = Path(__file__).parents[3] / "examples" / "demo" / "v1.yaml"
+    assert main(["lint", str(demo), "--speed", "120"]) == 0
+    assert "9s of stages, 18m of market time, give about" in capsys.readouterr().out
