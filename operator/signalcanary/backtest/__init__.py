@@ -38,9 +38,9 @@ from signalcanary.backtest.recording import (
     find_canary,
     instants,
 )
-from signalcanary.backtest.replay import GENERATION, Outcome, Replay, replay
+from signalcanary.backtest.replay import GENERATION, Outcome, Replay, debounce_of, replay
 from signalcanary.backtest.tables import build_recording, read_frame
-from signalcanary.contract import format_duration
+from signalcanary.contract import EVIDENCE_BOUND, format_duration
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.manifest import SignalCanary
 from signalcanary.metrics_source import Target, build_target
@@ -228,7 +228,21 @@ def replay_recording(
             f"the data is of revision {recorded.target.revision}; this manifest declares "
             f"{target.revision}, so its policy is replayed, not its signal"
         )
+    story.notes += _without_bounds(story)
     return story
+
+
+def _without_bounds(story: Replay) -> Iterator[str]:
+    """That guarded conditions were judged by their values, as no bounds are recorded."""
+    for condition in story.spec.rollback.conditions:
+        curves = [points for (key, _), points in story.curves.items() if key == condition.key]
+        judged = [point for points in curves for point in points if point.verdict.is_judged]
+        if condition.is_guarded and judged and all(point.upper is None for point in judged):
+            text = f"{condition.bound()}: no bounds are recorded beside it, so its value was judged"
+            text += ", as the operator judges a metric that comes without"
+            if held := debounce_of(condition, judged).describe():
+                text += f" (a breach must be seen {held})"
+            yield f"{text}; with bounds ({EVIDENCE_BOUND}) it may have been decided otherwise"
 
 
 def _stable(recorded: Recorded) -> RevisionRef | None:

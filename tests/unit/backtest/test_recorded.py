@@ -367,6 +367,22 @@ def test_bounds_are_read_with_their_ends() -> None:
     replay = replayed(documents, **guarded)
     assert replay.decided is not None
     assert replay.curves[f"{ECE}>0.1", "BTCUSDT"][0].lower == 0.11
+    assert not any("no bounds" in note for note in replay.notes)
+
+
+def test_values_without_bounds_are_judged_as_the_operator_would_and_that_is_said() -> None:
+    guarded = {"rollback": {"conditions": [{"metric": ECE, "above": 0.1}]}}
+    once = replayed(answers(ece=lambda n: 0.2 if n == 30 else 0.05), **guarded)
+    assert once.outcome is Outcome.PROMOTED
+    assert once.notes == [
+        "platt_ece > 0.1: no bounds are recorded beside it, so its value was judged, as the "
+        "operator judges a metric that comes without (a breach must be seen for 2m and at 3 "
+        "evaluations in a row); with bounds (signal_evidence_bound) it may have been decided "
+        "otherwise"
+    ]
+    assert replayed(answers(ece=lambda n: 0.2), **guarded).outcome is Outcome.ROLLED_BACK
+    literal = {"rollback": {"conditions": [{"metric": ECE, "above": 0.1, "mode": "literal"}]}}
+    assert replayed(answers(), **literal).notes == []
 
 
 # ------------------------------------------------------------------ the report
