@@ -19,7 +19,7 @@ if status.phase == "Succeeded" then
   hs.status = "Healthy"
 elseif status.phase == "RollingBack" or status.phase == "VerifyingRollback" or status.phase == "RolledBack" then
   hs.status = "Degraded"
-elseif is.Paused or is.ApprovalNeeded then
+elseif is.Paused or is.ApprovalNeeded or is.Waiting then
   hs.status = "Suspended"
 elseif status.next ~= nil then
   hs.message = hs.message .. "; next: " .. status.next

@@ -300,6 +300,7 @@ def _cut(text: str, most_bytes: int) -> str:
 
 
 _ACTIONS: Final = {
+    Phase.WAITING: "WaitToStart",
     Phase.VERIFYING: "VerifyArtifacts",
     Phase.PENDING: "StartRollout",
     Phase.WARMING: "WarmUp",

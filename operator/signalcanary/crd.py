@@ -209,8 +209,7 @@ def build_status_schema() -> dict[str, Any]:
             "A condition by the Kubernetes API conventions.",
             type=_text(
                 "Promoted, RolledBack, Progressing, Ready, Reconciling, Stalled, Degraded, Paused, "
-                "ApprovalNeeded or "
-                "MetricsAvailable."
+                "ApprovalNeeded, Waiting or MetricsAvailable."
             ),
             status={**_text("Whether it holds."), "enum": ["True", "False", "Unknown"]},
             reason=_text("Why, in one CamelCase word."),
@@ -229,7 +228,7 @@ def build_status_schema() -> dict[str, Any]:
         "What the operator saw, decided and will do next; written by it alone.",
         observedGeneration=_integer("The generation of the spec that this status is about."),
         phase=_text(
-            "Verifying, Pending, Warming, Progressing, Promoting, Soaking, Succeeded, "
+            "Waiting, Verifying, Pending, Warming, Progressing, Promoting, Soaking, Succeeded, "
             "RollingBack, VerifyingRollback or RolledBack."
         ),
         phaseSince=_time("When the phase was entered."),

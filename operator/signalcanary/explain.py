@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from signalcanary.api import SignalCanarySpec
 from signalcanary.artifacts import Verification
 from signalcanary.contract import format_duration, shown
 from signalcanary.evaluate import Judgement, percent, shown_beside
@@ -53,6 +54,12 @@ def breach(judgement: Judgement, held: timedelta) -> str:
         text += "evaluations in a row"
         kept += "" if debounce.for_ else " at one of these evaluations"
     return f"{text}; {kept} would have kept it"
+
+
+def rolling_out(canary: RevisionRef, spec: SignalCanarySpec) -> str:
+    """What begins."""
+    of = names(spec.symbols.canary)
+    return f"rolling out {canary.version} (revision {canary.name}) on {of}"
 
 
 def hold(due: Mapping[str, Held], servers: Mapping[str, RevisionRef | None]) -> str:

@@ -12,16 +12,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from signalcanary.api import Approval, SignalCanarySpec
+from signalcanary import waiting
+from signalcanary.api import Approval, SignalCanarySpec, Stage
 from signalcanary.commands import Asked, Command, Verb
 from signalcanary.evaluate import Judgement, Verdict
 from signalcanary.look import Look
 from signalcanary.moves import canary_of, enter, new_attempt, roll_back, stage_index, without_canary
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
-    GUARDED,
     MAX_ANSWERS,
     STARTING,
+    WITH_CANARY,
     Answer,
     Phase,
     RolloutState,
@@ -141,7 +142,7 @@ def _skip(
     if state.phase is not Phase.PROGRESSING or state.stage != command.detail:
         where = state.stage if state.phase is Phase.PROGRESSING else f"none, but {state.phase}"
         raise _Refused("OtherStage", f"the present stage is {where}")
-    _may_move_on(look, state)
+    _may_move_on(look, state, waiting.stage_of(look.spec, state))
     unjudged = next((j for j in look.judgements if not j.verdict.is_judged), None)
     if unjudged is not None:
         raise _Refused("NotJudged", f"a stage ends when all is judged: {unjudged.message}")
@@ -153,9 +154,9 @@ def _promote(
     look: Look, state: RolloutState, command: Command, word: Word
 ) -> tuple[RolloutState, str]:
     canary = _running(state, command)
-    if state.phase in STARTING:
+    if state.phase not in WITH_CANARY - STARTING - {Phase.WAITING}:
         raise _Refused("NotRunning", "the canary's pods do not run yet")
-    _may_move_on(look, state)
+    _may_move_on(look, state, look.spec.stages[-1])
     state = replace(state, hand=replace(state.hand, promote=word))
     message = f"{canary.version} is promoted without waiting for evidence"
     if state.phase is Phase.PROMOTING:
@@ -196,8 +197,7 @@ def _retry(
     state, canary = new_attempt(state, rejected)
     state = replace(state, canary=canary, rejected=None)
     why = f"trying {canary.version} again (attempt {canary.attempt}), asked for by {word}"
-    phase = Phase.VERIFYING if look.spec.signal.artifacts else Phase.PENDING
-    state = enter(state, look.now, phase, "RetryRequested", why)
+    state = waiting.begin(look, state, "RetryRequested", why)
     return state, f"{canary.version} is tried again, as {canary.name}-{canary.attempt}"
 
 
@@ -241,7 +241,7 @@ _DO: Final[
 
 def _running(state: RolloutState, command: Command) -> RevisionRef:
     """The canary, if it is the attempt that is asked about."""
-    if state.phase not in GUARDED:
+    if state.phase not in WITH_CANARY:
         raise _Refused("NothingRunning", f"no canary runs; it is {state.phase}")
     _check_attempt(canary_of(state), command)
     return canary_of(state)
@@ -254,9 +254,13 @@ def _check_attempt(ref: RevisionRef, command: Command) -> None:
         )
 
 
-def _may_move_on(look: Look, state: RolloutState) -> None:
+def _may_move_on(look: Look, state: RolloutState, stage: Stage | None) -> None:
     if state.hand.pause is not None:
         raise _Refused("Paused", f"resume it first; it was paused by {state.hand.pause}")
+    wait = waiting.to_pass(look, stage)
+    if wait is not None and not waiting.is_manual(look.spec):
+        help_ = "ask again then, or write schedule.manual: Allow"
+        raise _Refused(wait.reason, f"{wait.message}: {help_}")
     failure = look.seen.metrics.failure
     if failure is not None:
         raise _Refused("CannotBeSeen", f"the metrics source is unreachable: {failure.message}")

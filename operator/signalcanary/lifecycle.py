@@ -3,17 +3,18 @@
 Pure: no clock, no network, no Kubernetes. `now` is read once a look and passed in; everything
 that was observed is in `seen`; everything that must be remembered is in `state`.
 
-    Verifying → Pending → Warming → Progressing → Promoting → Soaking → Succeeded
-        └─────────┴──────────┴───────────┴────────────┴──────────┴→ RollingBack → RolledBack
+    Waiting → Verifying → Pending → Warming → Progressing → Promoting → Soaking → Succeeded
+        └─────────┴──────────┴─────────┴───────────┴────────────┴──────────┴→ RollingBack
+                                                                              → RolledBack
 
 After RollingBack comes VerifyingRollback, where that is asked for, and from there the next rung of
 the ladder.
 
-Verifying is of configurations with artifacts alone.
+Waiting is of rollouts that may not begin yet, Verifying of configurations with artifacts alone.
 
 Three rules hold throughout. A rollback needs a breach that was *seen* to hold for its time,
-artifacts that were seen not to be as declared, or
-a silence or a delay that was seen while the metrics source answered. A promotion needs every
+artifacts that were seen not to be as declared, or a silence or a delay that was seen while the
+metrics source answered; it waits for no window, no approval and nobody. A promotion needs every
 condition judged Ok at that very look, after a stage clock that ran only while everything could
 be judged. And a metrics source that cannot be read changes nothing but the message.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from signalcanary import aftermath, clocks, explain, guards, moves, publication, tiers
+from signalcanary import aftermath, clocks, explain, guards, moves, publication, tiers, waiting
 from signalcanary.api import MAX_STAGES, OnDeadline, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -43,6 +44,7 @@ from signalcanary.rollout import (
     JUDGED,
     STARTING,
     SYMBOLS_HELD,
+    WITH_CANARY,
     Clock,
     Decision,
     Observations,
@@ -118,9 +120,11 @@ def _adopt(look: Look, state: RolloutState) -> RolloutState:
         why = f"{target.version} is the stable revision already; nothing to roll out"
         state = replace(_without_canary(state), rejected=None)
         return _enter(look, state, Phase.SUCCEEDED, "AlreadyStable", why)
-    if _is(state.canary, target) and state.phase in GUARDED:
+    if _is(state.canary, target) and state.phase in WITH_CANARY:
         if rules == state.rules:
             return state
+        if state.phase is Phase.WAITING:
+            return replace(state, rules=rules, hand=state.hand.without_canary())
         # A breach that goes on under the new rules keeps its beginning.
         # What was held back is judged again, by rules that may be others for it.
         hand = state.hand.without_canary()
@@ -132,11 +136,9 @@ def _adopt(look: Look, state: RolloutState) -> RolloutState:
     unfinished = state.canary.version if state.canary and state.phase in GUARDED else None
     state, target = new_attempt(_without_canary(state), target)
     state = replace(state, canary=target, rejected=None, rules=rules)
-    why = f"rolling out {target.version} (revision {target.name}) on "
-    why += explain.names(look.spec.symbols.canary)
+    why = explain.rolling_out(target, look.spec)
     why += f", in place of {unfinished}, which had not ended" if unfinished else ""
-    phase = Phase.VERIFYING if look.spec.signal.artifacts else Phase.PENDING
-    return _enter(look, state, phase, "RolloutStarted", why)
+    return waiting.begin(look, state, "RolloutStarted", why)
 
 
 def rules_of(spec: SignalCanarySpec) -> str:
@@ -200,7 +202,7 @@ def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -
         return None
     due = timedelta(0)
     if state.phase is Phase.WARMING:
-        due = _windows(spec)
+        due = length_of_windows(spec)
     elif state.phase is Phase.PROGRESSING:
         index = stage_index(spec, state)
         if index is None:
@@ -209,7 +211,7 @@ def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -
     return due + rules.deadline - state.phase_clock.elapsed(now)
 
 
-def _windows(spec: SignalCanarySpec) -> timedelta:
+def length_of_windows(spec: SignalCanarySpec) -> timedelta:
     """Market time until a new canary's calibration windows are full."""
     calibration = spec.signal.calibration
     return calibration.train + spec.signal.label.horizon + calibration.test
@@ -231,15 +233,46 @@ def _roll_back(look: Look, state: RolloutState, reason: str, why: str) -> Rollou
     return moves.roll_back(state, look.now, reason, why)
 
 
-# --------------------------------------------------------------------------- a person's hand
+# --------------------------------------------------------------------------- what is waited for
 
 
 def _is_held(look: Look, state: RolloutState) -> bool:
-    """Whether a person keeps the rollout from going on: by a pause, or for want of an approval
-    where nothing else is missing."""
+    """Whether the rollout is kept from going on by a pause; or, where nothing else is missing, for
+    want of an approval or of an open window."""
     if state.hand.pause is not None:
         return True
-    return _awaits_approval(look, state)
+    return _awaits_approval(look, state) or _find_wait(look, state) is not None
+
+
+def find_wait(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    seen: Observations,
+    judgements: tuple[Judgement, ...],
+    now: datetime,
+) -> waiting.Wait | None:
+    """What the rollout waits for where nothing of the canary keeps it from going on."""
+    return _find_wait(Look(spec, seen, now, judgements), state)
+
+
+def _find_wait(look: Look, state: RolloutState) -> waiting.Wait | None:
+    if state.phase is Phase.WAITING:
+        return waiting.to_start(look)
+    return waiting.to_move(look, state) if _could_move(look, state) else None
+
+
+def _could_move(look: Look, state: RolloutState) -> bool:
+    """Whether the canary is as it must be for the next stage, or for the promotion."""
+    match state.phase:
+        case Phase.WARMING:
+            return look.all_judged
+        case Phase.PROGRESSING:
+            # A stage that was edited away is over.
+            is_gone = stage_index(look.spec, state) is None or state.stage_clock is None
+            return is_gone or _has_passed(look, state)
+        case Phase.PROMOTING:
+            return _may_serve(look, state)
+    return False
 
 
 def awaits_approval(
@@ -275,6 +308,10 @@ def _is_overridden(look: Look, state: RolloutState) -> bool:
 
 
 # --------------------------------------------------------------------------- the phases
+
+
+def _waiting(look: Look, state: RolloutState) -> RolloutState:
+    return waiting.end(look, state)
 
 
 def _verifying(look: Look, state: RolloutState) -> RolloutState:
@@ -348,14 +385,19 @@ def _progressing(look: Look, state: RolloutState) -> RolloutState:
     return _enter(look, state, Phase.PROMOTING, "StagesPassed", why)
 
 
-def _promoting(look: Look, state: RolloutState) -> RolloutState:
-    full = look.seen.track(Track.STABLE, state.canary)
+def _may_serve(look: Look, state: RolloutState) -> bool:
+    """Whether the pods on the full symbol set are ready, and the canary is good."""
     # Pods that still run a symbol held back only now are not those that will serve.
     is_as_planned = not state.held or set(plan(state)) <= set(look.seen.planned)
-    is_good = is_as_planned and (look.all_ok or _is_overridden(look, state))
-    if not (full.is_ready and is_good) or _is_held(look, state):
+    is_ready = look.seen.track(Track.STABLE, state.canary).is_ready and is_as_planned
+    return is_ready and (look.all_ok or _is_overridden(look, state))
+
+
+def _promoting(look: Look, state: RolloutState) -> RolloutState:
+    if not _may_serve(look, state) or _is_held(look, state):
         if not _is_overdue(look, state):
             return state
+        full = look.seen.track(Track.STABLE, state.canary)
         why = explain.late_promotion(
             look.spec.evaluation.deadline, look.doubts, full.is_ready, full.problem
         )
@@ -413,6 +455,7 @@ def _resting(look: Look, state: RolloutState) -> RolloutState:
 
 
 _STEPS = {
+    Phase.WAITING: _waiting,
     Phase.VERIFYING: _verifying,
     Phase.PENDING: _pending,
     Phase.WARMING: _warming,

@@ -7,10 +7,12 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from signalcanary.lint import Checked, Problem, check, explain
+from signalcanary.outlook import describe as describe_schedule
 from signalcanary.output import show
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def _look_ahead(canary: _Canary, speed: float) -> None:
     spec = canary.checked.spec
     if spec is None:
         return
-    canary.notes = list(explain(spec))
+    canary.notes = [*explain(spec), *describe_schedule(spec, datetime.now(UTC))]
     try:
         from signalcanary.expectation import describe
     except ModuleNotFoundError as error:

@@ -19,6 +19,7 @@ from signalcanary.cluster import Cluster, ClusterError, Conflict, Gone, Problem,
 from signalcanary.evaluate import MetricsSeen, SourceFailure
 from signalcanary.metrics_source import MetricsSource
 from signalcanary.reconciler import ActionsRefused, Reconciler
+from signalcanary.rollout import Phase
 from signalcanary.store import Key, Kind, Live, Store
 from signalcanary.subject import InvalidObject, Settings, Subject, describe, read
 from signalcanary.telemetry import Health, OperatorMetrics
@@ -251,7 +252,7 @@ class Poller:
             memory.complaint = None
             if outcome.state.phase != subject.state.phase:
                 pause = 0.0  # the next phase may have something to do at once
-            elif subject.metrics_target() is None:
+            elif subject.metrics_target() is None and outcome.state.phase is not Phase.WAITING:
                 pause = self._pace.rest
         except Conflict:
             # The watch brings the object as it is now, and with it the next look.

@@ -155,6 +155,7 @@ class Reconciler:
                 asked=subject.asked if now == present else None,
                 recorded=recorded,
                 ladder=ladder,
+                present=present,
             )
             decision = decide(subject.spec, state, observed, now)
             state, previous_look = decision.state, now

@@ -21,7 +21,7 @@ from signalcanary.api import API_VERSION, GROUP, SignalCanarySpec
 from signalcanary.contract import Model, format_duration
 from signalcanary.judged import rows_of_decision
 from signalcanary.resources import Manifest, Owner
-from signalcanary.rollout import Phase
+from signalcanary.rollout import BEGINNINGS, Phase
 
 FORMAT: Final = "signalcanary.dev/report/v1"
 LABEL_REPORT: Final = f"{GROUP}/report-of"
@@ -187,7 +187,7 @@ def _rollout(history: Any) -> tuple[Moment, ...]:
     moments = []
     for entry in history:
         moments.append(Moment.model_validate(entry))
-        if entry["phase"] == Phase.PENDING:
+        if entry["reason"] in BEGINNINGS:
             break
     return tuple(reversed(moments))
 

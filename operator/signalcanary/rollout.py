@@ -26,12 +26,16 @@ SILENCE = "silence"
 SYMBOLS_HELD = "SymbolsHeld"
 """Reason of a transition that leaves the phase as it is: symbols are held back."""
 
+BEGINNINGS = frozenset({"WaitingToStart", "RolloutStarted", "RetryRequested"})
+"""Reasons of the transitions that a rollout begins with."""
+
 MAX_HISTORY = 10
 MAX_FORMER = 10
 MAX_ANSWERS = 16
 
 
 class Phase(StrEnum):
+    WAITING = "Waiting"
     VERIFYING = "Verifying"
     PENDING = "Pending"
     WARMING = "Warming"
@@ -49,6 +53,9 @@ STARTING = frozenset({Phase.VERIFYING, Phase.PENDING})
 
 GUARDED = STARTING | {Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING}
 """The phases in which there is a canary, which so can be rolled back."""
+
+WITH_CANARY = GUARDED | {Phase.WAITING}
+"""The phases in which there is a canary; while it waits to start nothing of it is there."""
 
 SERVED = frozenset({Phase.SOAKING, Phase.VERIFYING_ROLLBACK})
 """The phases in which what serves is judged, on the full symbol set and with nothing beside it."""
@@ -317,6 +324,7 @@ class Observations:
         asked: what people ask for; None of a look into the past, at which nothing is done.
         recorded: names of the revisions on record.
         ladder: what the rungs of the ladder stand for now.
+        present: of a look into the past the time now, at which what it decides is done.
     """
 
     generation: int
@@ -329,6 +337,7 @@ class Observations:
     asked: Asked | None = None
     recorded: frozenset[str] = frozenset()
     ladder: tuple[Step, ...] = ()
+    present: datetime | None = None
 
     def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:
         return self.tracks.get((track, revision.name), NOTHING) if revision else NOTHING

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from signalcanary import explain, hand_status
+from signalcanary import explain, hand_status, waiting
 from signalcanary.aftermath import time_left
 from signalcanary.api import OnNoData, SignalCanarySpec, Tier
 from signalcanary.contract import Track, format_duration
@@ -30,7 +30,7 @@ from signalcanary.evaluate import (
 )
 from signalcanary.guards import until_due
 from signalcanary.hand import needs_approval
-from signalcanary.lifecycle import awaits_approval, until_deadline
+from signalcanary.lifecycle import awaits_approval, find_wait, until_deadline
 from signalcanary.moves import stage_index
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
@@ -432,6 +432,9 @@ def _message(
     now: datetime,
 ) -> str:
     """Why the rollout is where it is; what holds it up comes first."""
+    wait = find_wait(spec, state, seen, judgements, now)
+    if state.phase is Phase.WAITING and wait is not None:
+        return f"{_version_of(state)} waits to start: {wait.message}"
     if state.phase not in ARMED:
         problem = seen.track(Track.STABLE, state.restoring).problem
         return state.message + (f"; now: {problem}" if problem else "")
@@ -472,10 +475,16 @@ def _message(
         return f"holding: {critical[0].message}: no stage is passed and nothing promoted"
     if awaits_approval(spec, state, seen, judgements, now):
         return hand_status.approval_needed(state)
+    if wait is not None:
+        return f"holding: {wait.message}: no stage begins and nothing is promoted"
     unproven = [j for j in judgements if j.verdict is Verdict.UNPROVEN]
     if unproven and _is_due(spec, state, now):
         return f"waiting for evidence before the promotion: {unproven[0].message}"
     return state.message
+
+
+def _version_of(state: RolloutState) -> str:
+    return state.canary.version if state.canary else ""
 
 
 def _is_due(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> bool:
@@ -494,6 +503,9 @@ def describe_next(
     now: datetime,
 ) -> str:
     """What happens next, and when."""
+    wait = find_wait(spec, state, seen, judgements, now)
+    if state.phase is Phase.WAITING:
+        return f"starts {_version_of(state)}{_once_open(wait)}"
     if state.phase not in ARMED:
         return _next_at_rest(spec, state, now)
     urgent = _next_rollback(spec, state, judgements, now)
@@ -521,7 +533,7 @@ def describe_next(
             first = spec.stages[0]
             return (
                 f"stage {first.name} ({format_duration(first.duration)}) starts once every "
-                "condition can be judged on every canary symbol"
+                f"condition can be judged on every canary symbol{_once_open(wait)}"
             ) + _otherwise(spec, state, now)
         case Phase.PROMOTING:
             assert state.canary is not None
@@ -529,6 +541,7 @@ def describe_next(
             text = (
                 f"{state.canary.version} becomes stable once its pods on the full set are ready "
                 f"and {'nothing is breached' if state.hand.promote else _all_good(spec)}"
+                f"{_once_open(wait)}"
             ) + _otherwise(spec, state, now)
             return text + (f"; now: {problem}" if problem else "")
     index = stage_index(spec, state)
@@ -542,8 +555,13 @@ def describe_next(
         if awaits_approval(spec, state, seen, judgements, now):
             return hand_status.how_to_approve(state, then)
         then += " (once approved)"
+    if wait is not None:
+        return f"{then}{_once_open(wait)}, if all is well then"
     if left <= timedelta(0) or state.hand.skip is not None:
         return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, now)
+    opens = waiting.opens_at(spec, spec.stages[index], now + left)
+    if opens is None or opens > now + left:
+        then += f" (not before {waiting.shown(opens)})" if opens else " (in no window to come)"
     if state.stage_clock.blind_since is not None:
         text = f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
         return text + _otherwise(spec, state, now)
@@ -551,6 +569,12 @@ def describe_next(
     if any(j.is_critical for j in judgements):
         return f"{then} {when} at the earliest, once nothing is critical"
     return f"{then} {when}, if all stays Ok"
+
+
+def _once_open(wait: waiting.Wait | None) -> str:
+    if wait is None:
+        return ""
+    return f" at {waiting.shown(wait.until)}" if wait.until else f" once it may: {wait.message}"
 
 
 def _all_good(spec: SignalCanarySpec) -> str:
@@ -659,12 +683,13 @@ def _conditions(
     now: datetime,
 ) -> list[dict[str, Any]]:
     """Conditions by the Kubernetes API conventions."""
-    moving = state.phase in JUDGED or state.phase is Phase.ROLLING_BACK
+    moving = state.phase in JUDGED | {Phase.WAITING, Phase.ROLLING_BACK}
     taken_back = state.phase in TAKEN_BACK
     failure = seen.metrics.failure
     breached = any(j.verdict is Verdict.BREACHED for j in judgements)
     left_out = sorted({*state.held, *state.kept})
     needed = awaits_approval(spec, state, seen, judgements, now)
+    wait = find_wait(spec, state, seen, judgements, now)
     is_done, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
     # What soaks serves everywhere, but is not done.
     is_promoted = is_done or state.phase is Phase.SOAKING
@@ -700,6 +725,11 @@ def _conditions(
             needed,
             "StagePassed" if needed else "NoneNeeded",
             hand_status.approval_needed(state) if needed else "",
+        ),
+        "Waiting": (
+            wait is not None,
+            wait.reason if wait else "NotWaiting",
+            wait.message if wait else "",
         ),
         "MetricsAvailable": (
             failure is None,

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import pytest
 
-from signalcanary.api import SignalCanarySpec, Tier
+from signalcanary.api import Schedule, SignalCanarySpec, Tier
 from signalcanary.artifacts import Artifacts, Reason, Refusal, Verification
 from signalcanary.commands import Asked, Command, Verb
 from signalcanary.contract import Component, Track
@@ -51,6 +51,7 @@ from signalcanary.rollout import (
     SILENCE,
     STARTING,
     SYMBOLS_HELD,
+    WITH_CANARY,
     Clock,
     Decision,
     Hand,
@@ -122,6 +123,7 @@ WITH_ARTIFACTS = SPEC.model_copy(
     }
 )
 """That there are some matters at the start of a rollout alone."""
+SHUT = {"blackouts": [{"start": "2026-05-01T00:00:00Z", "end": "2026-05-02T00:00:00Z"}]}
 LIMITS = {
     Phase.WARMING: 600 * SECOND,
     Phase.PROGRESSING: 600 * SECOND,
@@ -180,6 +182,8 @@ class Input:
     is_refused: bool = False
     """What the artifacts are found to be, where the pods follow."""
     ask: Verb | None = None
+    is_shut: bool = False
+    """Whether it is outside the windows of the rollout."""
 
 
 def plain_inputs() -> Iterator[Input]:
@@ -206,6 +210,14 @@ def plain_inputs() -> Iterator[Input]:
         yield Input("failed", edit=edit, pods_follow=False)
 
 
+def shut_inputs() -> Iterator[Input]:
+    """What the world may do outside the windows."""
+    for metrics in ((HEALTHY, HEALTHY), (BAD, HEALTHY), (UNKNOWN, HEALTHY), "failed"):
+        yield Input(metrics, is_shut=True)
+    for edit in ("new version", "new models", "back to stable", "other stages"):
+        yield Input(edit=edit, is_shut=True)
+
+
 def hand_inputs() -> Iterator[Input]:
     """What a person may ask for, in good times and in bad."""
     for verb in Verb:
@@ -214,6 +226,7 @@ def hand_inputs() -> Iterator[Input]:
         yield Input(ask=verb, pods_follow=False)
         yield Input(ask=verb, edit="new version")
         yield Input(ask=verb, is_refused=True)
+        yield Input(ask=verb, is_shut=True)
 
 
 def held_inputs() -> Iterator[Input]:
@@ -222,13 +235,14 @@ def held_inputs() -> Iterator[Input]:
     yield Input(step=GAP)
     yield Input(pods_follow=False)
     yield Input("failed")
+    yield Input(is_shut=True)
     for one in (BAD, UNKNOWN, ("ok", "unproven", "fresh"), ("unknown", "unknown", "silent")):
         yield Input((one, one))
     for edit in OF_EDIT[1:]:
         yield Input(edit=edit)
 
 
-PLAIN = tuple(plain_inputs())
+PLAIN, OUTSIDE = tuple(plain_inputs()), tuple(shut_inputs())
 BY_HAND, HELD = tuple(hand_inputs()), tuple(held_inputs())
 WHOLE = tuple(Input(*choice) for choice in product(OF_METRICS, (LOOK, GAP), (True, False), OF_EDIT))
 
@@ -412,7 +426,7 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     is_rejected = state.rejected is not None and one == state.rejected.name
     former = (REJECTED if is_rejected else FORMER,) if state.stable else ()
     # Why a phase was entered matters only to the one that follows RollingBack.
-    reason = "Any" if state.phase in GUARDED else state.reason
+    reason = "Any" if state.phase in WITH_CANARY else state.reason
     told = f"rolling back {state.reason}"
     is_warning = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
     last = replace(state.history[0], reason=reason, message=told, is_warning=is_warning)
@@ -479,6 +493,7 @@ ROLLED_BACK_FOR = {
 }
 FORWARD = {"StageStarted", "StagesPassed", "Promoted", "PromoteRequested"}
 STARTED, PODS, BY_EDIT = "RolloutStarted", "CanaryRunning", {"AlreadyStable", "RulesChanged"}
+WAITING = "WaitingToStart"
 RUNNING = GUARDED - STARTING
 DIAGRAM = {
     (Phase.VERIFYING, Phase.PENDING, "ArtifactsVerified"),
@@ -498,15 +513,16 @@ DIAGRAM = {
         for p in set(Phase) - SERVED - {Phase.ROLLING_BACK}
         for start in STARTING
     ),
-    *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*GUARDED, Phase.ROLLED_BACK)),
+    *((p, Phase.WAITING, WAITING) for p in set(Phase) - SERVED - {Phase.ROLLING_BACK}),
+    *((p, Phase.SUCCEEDED, "AlreadyStable") for p in (*WITH_CANARY, Phase.ROLLED_BACK)),
     *((p, Phase.WARMING, "RulesChanged") for p in RUNNING),
     *((p, p, "RulesChanged") for p in STARTING),
     *((p, Phase.PROMOTING, "PromoteRequested") for p in (Phase.WARMING, Phase.PROGRESSING)),
     *((Phase.ROLLED_BACK, start, "RetryRequested") for start in STARTING),
-    *((p, Phase.ROLLING_BACK, "Aborted") for p in (*GUARDED, Phase.ROLLING_BACK)),
+    *((p, Phase.ROLLING_BACK, "Aborted") for p in (*WITH_CANARY, Phase.ROLLING_BACK)),
     *(
         (p, Phase.ROLLING_BACK, "RollbackRequested")
-        for p in (*GUARDED, Phase.SUCCEEDED, Phase.ROLLED_BACK)
+        for p in (*WITH_CANARY, Phase.SUCCEEDED, Phase.ROLLED_BACK)
     ),
     *((Phase.ROLLING_BACK, Phase.SUCCEEDED, r) for r in ("Aborted", "RollbackRequested")),
 }
@@ -597,7 +613,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         observed = expected(before.stage_clock, "hit", look.step)
         assert observed is not None
         is_skipped = before.hand.skip is not None or "skip" in done_by_hand(decision)
-        if "RulesChanged" not in reasons and STARTED not in reasons:
+        if not {"RulesChanged", STARTED, WAITING} & set(reasons):
             duration = SPEC.stages[names.index(before.stage)].duration
             assert observed[0] >= duration or is_skipped
             passed_all = "StagesPassed" in reasons
@@ -613,7 +629,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
 
     # The metrics source being ill: no promotion, no rollback but by hand, no time counted.
     if seen.metrics.failure is not None:
-        allowed = {STARTED, PODS, *BY_EDIT, "ArtifactsVerified", "VerificationFailed"}
+        allowed = {WAITING, STARTED, PODS, *BY_EDIT, "ArtifactsVerified", "VerificationFailed"}
         allowed |= {"Aborted", "RetryRequested", "RollbackRequested"}
         is_held = after.hand.pause is not None
         allowed |= {"StageStarted"} if before.stage == "edited-away" and not is_held else set()
@@ -645,7 +661,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
         or after.phase is Phase.ROLLING_BACK
         or (after.rejected.name != after.stable.name)
     )
-    assert (after.canary is not None) == (after.phase in GUARDED)
+    assert (after.canary is not None) == (after.phase in WITH_CANARY)
     assert (after.phase_clock is not None) == (after.phase in RUNNING)
     assert after.restoring is None or after.phase is Phase.ROLLING_BACK
     planned = plan(after)
@@ -665,6 +681,7 @@ def check(before: RolloutState, look: Input, seen: Observations, decision: Decis
     for clock in clocks_of(after):
         assert ZERO <= clock.elapsed(NOW) <= NOW - clock.started_at
 
+    check_windows(before, look, seen, decision)
     check_clocks(before, look, seen, decision)
     check_hand(before, look, seen, decision)
 
@@ -687,10 +704,36 @@ def check_hand(before: RolloutState, look: Input, seen: Observations, decision: 
     assert (after.hand.pause is not None) == is_paused
     if is_paused:
         assert not FORWARD & reasons
-    if after.phase not in GUARDED:
+    if after.phase not in WITH_CANARY:
         assert after.hand.without_canary() == after.hand
-    if look.ask is Verb.ABORT and before.phase in GUARDED and STARTED not in reasons:
-        assert after.phase not in GUARDED, "a person could not take it back"
+    is_new = {STARTED, WAITING} & reasons and before.phase is not Phase.WAITING
+    if look.ask is Verb.ABORT and before.phase in WITH_CANARY and not is_new:
+        assert after.phase not in WITH_CANARY, "a person could not take it back"
+
+
+def moves_on(decision: Decision) -> bool:
+    return bool({STARTED, "RetryRequested", *FORWARD} & {t.reason for t in decision.transitions})
+
+
+def check_windows(
+    before: RolloutState, look: Input, seen: Observations, decision: Decision
+) -> None:
+    """Outside its windows nothing moves forward; all else is as it would be within them."""
+    if not look.is_shut:
+        assert before.phase is not Phase.WAITING or decision.state.phase is not Phase.WAITING
+        return
+    assert not moves_on(decision)
+    same = within(before, look, seen)
+    # At the look at which somebody pauses, the deadline's clock may have stood still already.
+    if not moves_on(same) and look.ask not in (Verb.SKIP, Verb.PROMOTE, Verb.PAUSE):
+        assert decision == same
+
+
+def within(before: RolloutState, look: Input, seen: Observations) -> Decision:
+    """The same look within the windows, with nothing asked that is refused outside."""
+    if look.ask in (Verb.SKIP, Verb.PROMOTE):
+        seen = replace(seen, asked=asked(before, None))
+    return decide(spec_at(replace(look, is_shut=False)), before, seen, NOW)
 
 
 def is_paused_twice(state: RolloutState, verb: Verb) -> bool:
@@ -737,7 +780,7 @@ def judged_at_first(
 def check_clocks(before: RolloutState, look: Input, seen: Observations, decision: Decision) -> None:
     """Each clock has exactly the time that was observed, and what is due is done."""
     after, reasons = decision.state, [t.reason for t in decision.transitions]
-    if before.phase not in GUARDED or {STARTED, "AlreadyStable"} & set(reasons):
+    if before.phase not in GUARDED or {STARTED, WAITING, "AlreadyStable"} & set(reasons):
         return
     is_paused = after.hand.pause is not None
     if before.phase in STARTING and PODS not in reasons:
@@ -778,7 +821,9 @@ def check_clocks(before: RolloutState, look: Input, seen: Observations, decision
     elif began:
         assert {key for key, _ in due} == {SILENCE}
     check_deadline(before, look, seen, decision)
-    is_same = before.stage == after.stage and "StageStarted" not in reasons
+    # The clock of a stage that was edited away, and is only not left yet, matters nothing.
+    names = {stage.name for stage in SPEC.stages}
+    is_same = before.stage == after.stage in names and "StageStarted" not in reasons
     if is_same and after.stage_clock and after.phase is Phase.PROGRESSING:
         assert before.stage_clock is not None
         judged = all(j.verdict.is_judged for j in decision.judgements)
@@ -805,6 +850,9 @@ def check_deadline(
     }
     is_excused = bool(unheard) and not doubtful - unheard
     is_read = seen.metrics.failure is None and after.hand.pause is None and not is_excused
+    if look.is_shut:
+        # Only the window is missing: that is no fault of the canary either.
+        is_read &= not moves_on(within(before, look, seen))
     if after.phase_clock and reasons:
         assert shape(after.phase_clock) == (ZERO, is_read), "it begins anew with each phase"
     if before.phase in STARTING:
@@ -856,6 +904,8 @@ def inputs_at(node: Node, number: int) -> Iterator[Input]:
             yield from verbs if IS_THOROUGH else some.sample(verbs, 3)
         return
     yield from PLAIN if IS_THOROUGH else random.Random(number).sample(PLAIN, 28)
+    if IS_THOROUGH or number % 8 == 0 or state.phase is Phase.WAITING:
+        yield from OUTSIDE
     if not state.timers and SCOPE == "All" and (IS_THOROUGH or number % 12 == 0):
         yield from BY_HAND
     if len(WHOLE) <= SAMPLE:
@@ -876,7 +926,16 @@ def look_at(node: Node, look: Input) -> tuple[RolloutState, Observations, Decisi
 
 def spec_at(look: Input) -> SignalCanarySpec:
     is_new = look.edit == "new models" or (look.ask is Verb.RETRY and look.is_refused)
-    return WITH_ARTIFACTS if is_new else SPEC
+    return _SPECS[is_new, look.is_shut]
+
+
+_SPECS = {
+    (is_new, is_shut): spec.model_copy(
+        update={"schedule": Schedule.model_validate(SHUT) if is_shut else None}
+    )
+    for is_new, spec in ((False, SPEC), (True, WITH_ARTIFACTS))
+    for is_shut in (False, True)
+}
 
 
 @pytest.fixture(scope="module")
@@ -897,7 +956,7 @@ def explored() -> Explored:
                 phase = transition.phase
             # The look repeated: nothing more follows. In the everyday run at one edge of six.
             if IS_THOROUGH or found.edges % 6 == 0:
-                again = decide(SPEC, decision.state, replace(seen, previous_look=NOW), NOW)
+                again = decide(spec_at(look), decision.state, replace(seen, previous_look=NOW), NOW)
                 assert again.state == decision.state
                 assert again.transitions == ()
             following = normal(decision.state, seen.target)
@@ -968,7 +1027,10 @@ def clocks_of(state: RolloutState) -> list[Clock]:
 
 PAGE = Path(__file__).parents[2] / "docs" / "lifecycle.md"
 WHEN = {
-    "RolloutStarted": "the spec was edited, to a configuration that is not the stable one",
+    "WaitingToStart": "the spec was edited, to a configuration that is not the stable one, or a "
+    "retry was asked for, and it is before `schedule.startAt` or outside the windows",
+    "RolloutStarted": "the spec was edited, to a configuration that is not the stable one; or what "
+    "Waiting waited for has come",
     "AlreadyStable": "the spec was edited back to the stable configuration",
     "RulesChanged": "symbols or conditions were edited under the canary, which goes on",
     "ArtifactsVerified": "every model file is as declared, and every model works",

@@ -8,7 +8,7 @@ end
 local annotations = obj.metadata.annotations or {}
 local wants_pause = annotations["signalcanary.dev/pause"] ~= nil
 local judged = phase == "Warming" or phase == "Progressing" or phase == "Promoting"
-local running = judged or phase == "Pending"
+local running = judged or phase == "Pending" or phase == "Verifying" or phase == "Waiting"
 local named = status.subject ~= nil
 
 local actions = {}

@@ -28,6 +28,7 @@ from signalcanary.api.names import (
     PLURAL,
     VERSION,
 )
+from signalcanary.api.schedule import Day, Manual, Schedule, Window, Windows, minutes_of
 from signalcanary.api.spec import SignalCanarySpec, Workloads
 from signalcanary.api.stages import (
     Approval,
@@ -56,9 +57,11 @@ __all__ = [
     "Approval",
     "Bucket",
     "Condition",
+    "Day",
     "Debounce",
     "Evaluation",
     "Feature",
+    "Manual",
     "Mode",
     "Of",
     "OnDeadline",
@@ -66,6 +69,7 @@ __all__ = [
     "ReclaimPolicy",
     "Rollback",
     "Rung",
+    "Schedule",
     "Scope",
     "SignalCanarySpec",
     "Stage",
@@ -73,6 +77,9 @@ __all__ = [
     "Symbols",
     "Tier",
     "Verify",
+    "Window",
+    "Windows",
     "Workloads",
+    "minutes_of",
     "seed_conditions",
 ]

@@ -17,6 +17,7 @@ from signalcanary.api.names import (
     first_repeated,
     rule,
 )
+from signalcanary.api.schedule import Schedule
 from signalcanary.api.stages import Evaluation, Stage, Symbols
 from signalcanary.api.storage import Storage
 from signalcanary.contract import (
@@ -86,6 +87,11 @@ class SignalCanarySpec(Model):
                 )
             ]
         },
+    )
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When the rollout may begin, begin a stage and be promoted. Outside of it the "
+        "canary is still judged and guarded, and a rollback never waits.",
     )
     soak: Duration = Field(
         default=timedelta(0),

@@ -16,6 +16,7 @@ from signalcanary.api.names import (
     first_repeated,
     rule,
 )
+from signalcanary.api.schedule import Windows
 from signalcanary.contract import (
     Duration,
     Model,
@@ -114,6 +115,11 @@ class Stage(Model):
         description="Required: the stage ends only when its time is over, its conditions allow "
         "it and a person has approved (docs/operating.md); that may be done before its time is "
         "over. While only the approval is missing, the deadline stands still.",
+    )
+    schedule: Windows | None = Field(
+        default=None,
+        description="When the stage may end, beside what spec.schedule allows; that of the last "
+        "stage holds for the promotion too. The stage's clock runs on outside of it.",
     )
 
     @model_validator(mode="after")

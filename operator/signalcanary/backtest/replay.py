@@ -44,13 +44,13 @@ class Rollout:
         self, spec: SignalCanarySpec, target: RevisionRef, stable: RevisionRef | None = None
     ) -> None:
         self.state = RolloutState(stable=stable)
-        # Nobody is there to approve: a stage ends as soon as it may.
-        stages = tuple(
-            s.model_copy(update={"approval": Approval.NOT_REQUIRED}) for s in spec.stages
-        )
+        # Nobody is there to approve, and what was recorded may be of no time that is allowed: a
+        # stage ends as soon as it may.
+        at_once = {"approval": Approval.NOT_REQUIRED, "schedule": None}
+        stages = tuple(s.model_copy(update=at_once) for s in spec.stages)
         # It ends with the promotion or the rollback of the canary: nothing is known of after.
         rollback = spec.rollback.model_copy(update={"verify": None})
-        changes = {"stages": stages, "soak": timedelta(0), "rollback": rollback}
+        changes = {"stages": stages, "soak": timedelta(0), "rollback": rollback, "schedule": None}
         self._spec = spec.model_copy(update=changes)
         self._target = target
         self._tracks: dict[tuple[Track, str], TrackSeen] = {}

@@ -59,12 +59,13 @@ def _blocks(item: Mapping[str, Any], now: datetime) -> list[str]:
     """What keeps the canary from the next stage, or from the promotion, each in a sentence."""
     status = item["status"]
     state = parse(status)
-    if state.phase not in ARMED:
+    if state.phase not in ARMED | {Phase.WAITING}:
         return []
     told = [
         condition["message"]
         for condition in status.get("conditions", ())
-        if condition["type"] in ("Paused", "ApprovalNeeded") and condition["status"] == "True"
+        if condition["type"] in ("Paused", "ApprovalNeeded", "Waiting")
+        and condition["status"] == "True"
     ]
     told += [
         f"the metrics source cannot be read: {condition['message']}"

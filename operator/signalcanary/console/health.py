@@ -77,10 +77,11 @@ def stand(item: Mapping[str, Any], now: datetime) -> Standing:
         return Standing(Health.DEGRADED, problem)
     if problem:
         return Standing(Health.HELD, problem)
-    if state.phase not in JUDGED:
+    if state.phase not in JUDGED | {Phase.WAITING}:
         return Standing(Health.HEALTHY)
     is_blind = conditions.get("MetricsAvailable", {}).get("status") == "False"
-    if is_blind or holds("Paused") or holds("ApprovalNeeded") or _stands_still(item, state, now):
+    asks = any(holds(kind) for kind in ("Paused", "ApprovalNeeded", "Waiting"))
+    if is_blind or asks or _stands_still(item, state, now):
         return Standing(Health.HELD)
     return Standing(Health.PROGRESSING)
 

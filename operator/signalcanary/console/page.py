@@ -28,6 +28,8 @@ _COLOURS: Final = {
 }
 _VERDICTS: Final = {"Ok": "#009E73", "Breached": "#D55E00", "Unproven": "#0072B2"}
 _PHASES: Final = {
+    "Waiting": "#f4f4f4",
+    "Verifying": "#ececec",
     "Pending": "#e4e4e4",
     "Warming": "#f6e8c3",
     "Progressing": "#b0cbe8",

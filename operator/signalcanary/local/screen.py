@@ -89,6 +89,7 @@ def _phases(look: Look) -> Text:
     """The way of a rollout, with a light where it is now."""
     phase = look.state.phase
     ahead = (Phase.VERIFYING, *_PATH) if look.spec.signal.artifacts else _PATH
+    ahead = (Phase.WAITING, *ahead) if phase is Phase.WAITING else ahead
     path = ahead if phase not in _WAY_BACK else (*_came_through(look), *_WAY_BACK)
     at = path.index(phase)
     line = Text(" ")

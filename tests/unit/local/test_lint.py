@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from signalcanary.api import MAX_NAME_LENGTH
 from signalcanary.lint import check
+from signalcanary.outlook import describe
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = [
@@ -213,3 +215,50 @@ def test_whatever_is_written_ends_in_words_not_in_a_traceback(text: str) -> None
     found = problems(text)
     assert found
     assert all(line.startswith("f:") for line in found)
+
+
+SCHEDULED = (
+    GOOD
+    + """\
+  schedule:
+    startAt: 2026-12-04T08:00:00Z
+    timeZone: Europe/London
+    allowed: [{days: [Mon, Tue, Wed, Thu, Fri], from: 09:00, to: 17:30}]
+    blackouts: [{start: 2026-12-07T00:00:00Z, end: 2026-12-08T00:00:00Z}]
+  stages:
+  - {name: shadow, duration: 1h}
+  - {name: canary, duration: 48h}
+"""
+)
+
+
+def test_times_are_read_as_kubectl_reads_them() -> None:
+    """To YAML 1.1 17:30 is a number of base 60, and an instant a date; kubectl has texts."""
+    (checked,) = check(SCHEDULED).found
+    assert checked.spec is not None
+    assert checked.spec.to_wire()["schedule"]["allowed"][0]["to"] == "17:30"
+    assert checked.spec.to_wire()["schedule"]["startAt"] == "2026-12-04T08:00:00Z"
+
+
+def test_a_schedule_is_laid_out_and_one_that_can_never_end_is_said_to() -> None:
+    (checked,) = check(SCHEDULED).found
+    assert checked.spec is not None
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    told = [
+        line.removeprefix("at the earliest, by the schedule: ")
+        for line in describe(checked.spec, now)
+    ]
+    assert told == [
+        "starts: Fri 2026-12-04 09:00 UTC",
+        "begins stage shadow: Fri 2026-12-04 11:30:10 UTC",
+        "begins stage canary: Fri 2026-12-04 12:30:10 UTC",
+        "is promoted: Tue 2026-12-08 09:00 UTC, 44h29m after it could",
+    ]
+    saturdays = "48h, schedule: {allowed: [{days: [Sat], from: 10:00, to: 12:00}]}"
+    (checked,) = check(SCHEDULED.replace("48h", saturdays)).found
+    assert checked.spec is not None
+    last = describe(checked.spec, now)[-1]
+    assert "is promoted: NEVER, as its windows and stage canary's do not open" in last
+    (checked,) = check(GOOD).found
+    assert checked.spec is not None
+    assert describe(checked.spec, now) == []
