@@ -36,11 +36,22 @@ def rows_of_decision(item: Mapping[str, Any]) -> list[Row]:
     return [explain_row(item, judged, decision["revision"]) for judged in decision["conditions"]]
 
 
-def explain_row(item: Mapping[str, Any], judged: Mapping[str, Any], revision: str) -> Row:
+def explain_row(
+    item: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    revision: str,
+    track: Track = Track.CANARY,
+) -> Row:
+    """A judgement with what stands behind it.
+
+    Args:
+        revision, track: that were judged.
+    """
     condition = _condition(item, judged["key"])
     row: Row = dict(judged)
     row["test"] = _test(judged, condition)
-    row["query"] = _query(item, condition, judged["symbol"], revision) if condition else ""
+    of = (judged["symbol"], revision, track)
+    row["query"] = _query(item, condition, *of) if condition else ""
     row["wouldChange"] = _would_change(judged, condition)
     return row
 
@@ -65,14 +76,16 @@ def _test(judged: Mapping[str, Any], condition: Condition | None) -> str:
     return LITERAL
 
 
-def _query(item: Mapping[str, Any], condition: Condition, symbol: str, revision: str) -> str:
+def _query(
+    item: Mapping[str, Any], condition: Condition, symbol: str, revision: str, track: Track
+) -> str:
     """What to ask Prometheus for the value, as PromQL."""
     metadata = item["metadata"]
     labels = {
         MetricLabel.NAMESPACE.value: metadata["namespace"],
         MetricLabel.NAME.value: metadata["name"],
         MetricLabel.REVISION.value: revision,
-        MetricLabel.TRACK.value: Track.CANARY.value,
+        MetricLabel.TRACK.value: track.value,
         MetricLabel.SYMBOL.value: symbol,
     }
     if condition.query is not None:

@@ -29,15 +29,23 @@ def fetch_answers(
     Raises:
         RecordingError: the source cannot be read.
     """
-    selector = build_selector([target])
     with closing(Prometheus(source)) as client:
-        for name in series_names([target]):
-            for start, end in pieces(first, last, step):
-                try:
-                    result = client.fetch_range(f"{name}{{{selector}}}", start, end, step)
-                except MetricsSourceError as error:
-                    raise RecordingError(f"{type(error).__name__}: {error}") from error
-                yield {"status": "success", "data": {"resultType": "matrix", "result": result}}
+        for query, start, end in range_queries(target, first, last, step):
+            try:
+                result = client.fetch_range(query, start, end, step)
+            except MetricsSourceError as error:
+                raise RecordingError(f"{type(error).__name__}: {error}") from error
+            yield {"status": "success", "data": {"resultType": "matrix", "result": result}}
+
+
+def range_queries(
+    target: Target, first: datetime, last: datetime, step: timedelta
+) -> Iterator[tuple[str, datetime, datetime]]:
+    """Each range query that judging a target takes: what is asked, from when, and until when."""
+    selector = build_selector([target])
+    for name in series_names([target]):
+        for start, end in pieces(first, last, step):
+            yield f"{name}{{{selector}}}", start, end
 
 
 def pieces(first: datetime, last: datetime, step: timedelta) -> Iterator[tuple[datetime, datetime]]:

@@ -15,7 +15,7 @@ from signalcanary.apiserver import path_of
 from signalcanary.console import text
 from signalcanary.console.access import Access, AccessError, open_access
 from signalcanary.console.explained import explain
-from signalcanary.console.health import stand, worst
+from signalcanary.console.health import explain_unreadable, stand, worst
 from signalcanary.console.history import history
 from signalcanary.output import show
 from signalcanary.resources import LABEL_NAME
@@ -101,27 +101,31 @@ async def explain_one(access: Access, args: argparse.Namespace, now: datetime) -
 async def history_of(access: Access, args: argparse.Namespace, now: datetime) -> Answer:
     """What has happened to a SignalCanary."""
     item = await access.get(args.name)
-    namespace, name = quote(access.namespace, safe=""), item["metadata"]["name"]
-    events = await access.list_path(
-        f"/api/v1/namespaces/{namespace}/events?"
-        + urlencode({"fieldSelector": f"involvedObject.uid={item['metadata']['uid']}"}),
-        "Events",
-    )
-    records = await access.list_path(
-        path_of(Kind.CONTROLLER_REVISION, namespace)
-        + "?"
-        + urlencode({"labelSelector": f"{LABEL_NAME}={name}"}),
-        "ControllerRevisions",
-    )
-    document = history(item, events, records)
+    document = history(item, await list_events(access, item), await list_records(access, item))
     return Answer(document, text.render_history(document, now))
 
 
-def _unreadable(item: Item, error: Exception) -> AccessError:
-    return AccessError(
-        f"the status of {item['metadata']['name']} was written by another version of the operator "
-        f"({type(error).__name__}: {error}): take this command of the operator's own version"
+async def list_events(access: Access, item: Item) -> list[dict[str, Any]]:
+    """The Events of an object."""
+    return await access.list_path(
+        f"/api/v1/namespaces/{quote(access.namespace, safe='')}/events?"
+        + urlencode({"fieldSelector": f"involvedObject.uid={item['metadata']['uid']}"}),
+        "Events",
     )
+
+
+async def list_records(access: Access, item: Item) -> list[dict[str, Any]]:
+    """The ControllerRevisions that carry an object's label."""
+    return await access.list_path(
+        path_of(Kind.CONTROLLER_REVISION, quote(access.namespace, safe=""))
+        + "?"
+        + urlencode({"labelSelector": f"{LABEL_NAME}={item['metadata']['name']}"}),
+        "ControllerRevisions",
+    )
+
+
+def _unreadable(item: Item, error: Exception) -> AccessError:
+    return AccessError(explain_unreadable(item, error))
 
 
 VERBS: Final[dict[str, Verb]] = {

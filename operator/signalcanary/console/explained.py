@@ -15,7 +15,7 @@ from signalcanary.console.health import stand
 from signalcanary.contract import format_duration
 from signalcanary.evaluate import Verdict
 from signalcanary.judged import explain_row, rows_of_decision
-from signalcanary.rollout import ARMED, Phase
+from signalcanary.rollout import ARMED, Phase, judged_revision
 from signalcanary.status import parse
 
 
@@ -43,12 +43,12 @@ def explain(item: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "conditions": [],
         "decision": None,
     }
-    canary = status.get("canary")
-    if canary:
+    if status.get("phase") and (judged := judged_revision(parse(status))):
+        track, ref = judged
         document["conditions"] = [
-            explain_row(item, {"symbol": one["symbol"], **judged}, canary["name"])
+            explain_row(item, {"symbol": one["symbol"], **row}, ref.name, track)
             for one in status.get("symbols", ())
-            for judged in one.get("conditions", ())
+            for row in one.get("conditions", ())
         ]
     if decision := status.get("decision"):
         document["decision"] = {**decision, "conditions": rows_of_decision(item)}

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from signalcanary.commands import Value, Verb, annotation
@@ -43,32 +44,58 @@ def run(args: argparse.Namespace) -> int:
 
 async def _ask(access: Access, args: argparse.Namespace) -> int:
     verb, name = Verb(args.verb), args.name
-    item = await access.get(name)
-    value = Value(
-        about=find_subject(verb, item, stage=args.stage, to=args.to),
-        id=uuid.uuid4().hex[:12],
-        by=await _who(access),
-        reason=args.reason or "",
-    )
-    patch = {"metadata": {"annotations": build_annotations(verb, value)}}
-    path = f"{access.path(name)}?fieldManager={FIELD_MANAGER}"
-    item = await access.request("PATCH", path, f"SignalCanary {name}", patch, _MERGE)
-    until = time.monotonic() + args.timeout
-    while (answer := find_answer(verb, value.id, item)) is None:
-        if time.monotonic() > until:
-            print(
-                f"signalcanary {verb}: it is written, but the operator has not answered within "
-                f"{args.timeout:g} s: does it run?",
-                file=sys.stderr,
-            )
-            return FAILED
-        await asyncio.sleep(_PAUSE_SECONDS)
-        item = await access.get(name)
+    wish = Wish(verb, args.stage, args.to, args.reason or "")
+    answer = await ask(access, name, wish, args.timeout)
     if answer["outcome"] == "Done":
         print(f"{name}: {answer['message']}")
         return OK
     print(f"signalcanary {verb}: {answer['message']} ({answer['refusal']})", file=sys.stderr)
     return FAILED
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants.
+
+    Attributes:
+        stage: to approve, if it is another one than the present one.
+        to: version or revision to go back to.
+        reason: in the words of a person.
+    """
+
+    verb: Verb
+    stage: str | None = None
+    to: str | None = None
+    reason: str = ""
+
+
+async def ask(access: Access, name: str, wish: Wish, timeout_seconds: float) -> Item:
+    """Write down what a person wants, and wait for the operator's answer, as status has it.
+
+    Raises:
+        AccessError: it cannot be written, or was not answered in time.
+    """
+    verb = wish.verb
+    item = await access.get(name)
+    value = Value(
+        about=find_subject(verb, item, stage=wish.stage, to=wish.to),
+        id=uuid.uuid4().hex[:12],
+        by=await _who(access),
+        reason=wish.reason,
+    )
+    patch = {"metadata": {"annotations": build_annotations(verb, value)}}
+    path = f"{access.path(name)}?fieldManager={FIELD_MANAGER}"
+    item = await access.request("PATCH", path, f"SignalCanary {name}", patch, _MERGE)
+    until = time.monotonic() + timeout_seconds
+    while (answer := find_answer(verb, value.id, item)) is None:
+        if time.monotonic() > until:
+            raise AccessError(
+                f"it is written, but the operator has not answered within {timeout_seconds:g} s: "
+                "does it run?"
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
+        item = await access.get(name)
+    return answer
 
 
 async def _who(access: Access) -> str:

@@ -86,6 +86,14 @@ def stand(item: Mapping[str, Any], now: datetime) -> Standing:
     return Standing(Health.PROGRESSING)
 
 
+def explain_unreadable(item: Mapping[str, Any], error: Exception) -> str:
+    """What is to be done about a status that cannot be read."""
+    return (
+        f"the status of {item['metadata']['name']} was written by another version of the operator "
+        f"({type(error).__name__}: {error}): take this command of the operator's own version"
+    )
+
+
 def worst(standings: list[Standing]) -> Standing:
     """The one that stands for several; of none, that nothing is wrong."""
     order = list(Health)

@@ -36,7 +36,7 @@ def history(item: Live, events: Iterable[Live], revisions: Iterable[Live]) -> di
         "namespace": metadata["namespace"],
         "name": metadata["name"],
         "history": sorted(told, key=lambda entry: datetime.fromisoformat(entry["time"])),
-        "revisions": _revisions(status, revisions, metadata["uid"]),
+        "revisions": list_revisions(item, revisions),
     }
 
 
@@ -62,7 +62,9 @@ def _is_told(entry: Mapping[str, Any], told: Sequence[Mapping[str, Any]]) -> boo
     )
 
 
-def _revisions(status: Live, revisions: Iterable[Live], uid: str) -> list[dict[str, Any]]:
+def list_revisions(item: Live, revisions: Iterable[Live]) -> list[dict[str, Any]]:
+    """The revisions of an object that are on record, oldest first."""
+    status, uid = item.get("status") or {}, item["metadata"]["uid"]
     roles = {
         (status.get(role) or {}).get("name"): role for role in ("rejected", "canary", "stable")
     }

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,8 @@ from signalcanary.apiserver import (
 )
 from signalcanary.console.access import Access, AccessError, open_access
 from signalcanary.console.health import Standing, stand
-from signalcanary.evaluate import Bound, Judgement, MetricsSeen, Verdict
+from signalcanary.console.judgements import judgements_of
+from signalcanary.evaluate import MetricsSeen
 from signalcanary.local.run import choose_reporter
 from signalcanary.local.scene import Reporter, Scene
 from signalcanary.local.world import Event, Look
@@ -49,35 +50,6 @@ TREND_LENGTH: Final = 24
 
 
 # --------------------------------------------------------------------------- from object to scene
-
-
-def judgements_of(item: Live, spec: SignalCanarySpec) -> tuple[Judgement, ...]:
-    """The judgements that a status shows, of the conditions that the spec still has."""
-    conditions = {c.key: c for c in spec.rollback.conditions}
-    return tuple(
-        Judgement(
-            conditions[row["key"]],
-            one["symbol"],
-            Verdict(row["verdict"]),
-            row["reason"],
-            row["message"],
-            row.get("value"),
-            row.get("samples"),
-            _bound(row.get("evidence")),
-        )
-        for one in (item.get("status") or {}).get("symbols", ())
-        for row in one.get("conditions", ())
-        if row["key"] in conditions
-    )
-
-
-def _bound(evidence: Mapping[str, float] | None) -> Bound | None:
-    if evidence is None:
-        return None
-    names = {"lower": "atLeast", "upper": "atMost"}
-    names |= {"whole_lower": "wholeAtLeast", "whole_upper": "wholeAtMost"}
-    ends = {end: evidence[name] for end, name in names.items() if name in evidence}
-    return Bound(evidence["level"], **ends)
 
 
 def look_of(item: Live, events: tuple[Event, ...], now: datetime) -> Look:
