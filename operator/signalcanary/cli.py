@@ -51,6 +51,7 @@ _EXTRA: Final = {
     "backtest": "backtest",
     "status": "console",
     "watch": "console",
+    "dashboard": "console",
     "report": "console",
     "explain": "console",
     "completion": "console",
@@ -223,6 +224,20 @@ def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> No
     )
     _add_plain_option(watch)
     add_cluster_options(watch)
+
+    dashboard = add(
+        "dashboard", "a local web page of all rollouts, live, with the verbs to steer them"
+    )
+    dashboard.add_argument(
+        "--port", type=int, default=0, metavar="PORT", help="of 127.0.0.1 (default: a free one)"
+    )
+    dashboard.add_argument(
+        "--prometheus",
+        metavar="WHERE",
+        help="draw values from before the page was opened: URL, or NAMESPACE/SERVICE:PORT to be "
+        "asked through the API server",
+    )
+    add_cluster_options(dashboard, all_namespaces=True)
 
     report = add("report", "the report of a rollout: what was tried, how it ended, and why")
     report.add_argument("name", metavar="NAME")
@@ -519,6 +534,12 @@ def _watch(args: argparse.Namespace) -> int:
     return run_watch(args)
 
 
+def _dashboard(args: argparse.Namespace) -> int:
+    from signalcanary.dashboard.command import run_dashboard
+
+    return run_dashboard(args)
+
+
 def _hand(args: argparse.Namespace) -> int:
     from signalcanary.console.hand import run
 
@@ -555,6 +576,7 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "signals": _signals,
     "status": _console,
     "watch": _watch,
+    "dashboard": _dashboard,
     "report": _report,
     "explain": _console,
     "history": _console,

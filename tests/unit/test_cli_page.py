@@ -25,6 +25,7 @@ find the cluster as kubectl does, by `--kubeconfig`, `--context` and `--namespac
 $ signalcanary status -A                          # how all of them stand
 $ signalcanary explain ofi-cvd-fusion             # why, and what would have changed it
 $ signalcanary watch ofi-cvd-fusion               # a live screen; lines where there is no terminal
+$ signalcanary dashboard -A                       # a local web page of all of it (dashboard.md)
 $ signalcanary status ofi-cvd-fusion || echo $?   # 3: degraded, 4: held
 $ kubectl port-forward -n monitoring svc/prometheus 9090 &
 $ signalcanary report ofi-cvd-fusion -o html --prometheus http://127.0.0.1:9090 --file report.html
