@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from test_cluster import CANARIES, manifest
 from signalcanary.api import MAX_CONDITIONS, SignalCanarySpec
 from signalcanary.cli import main
 from signalcanary.evaluate import Judgement, evaluate
-from signalcanary.metrics_source import build_target
+from signalcanary.metrics_source import BadResponse, build_target
 from signalcanary.prometheus import Prometheus
 from signalcanary.promql import MAX_QUERY_LENGTH
 from signalcanary.sources import SourceConfig
@@ -203,6 +204,17 @@ spec:
 """
 
 
+def sources_file(prometheus: SourceConfig, folder: Path) -> Path:
+    """The administrator's file, with one source in it."""
+    assert prometheus.folder is not None
+    given = prometheus.to_wire()
+    for name in ("caFile", "certFile", "keyFile"):
+        given["tls"][name] = str(prometheus.folder / given["tls"][name])
+    file = folder / "sources.yaml"
+    file.write_text(yaml.safe_dump({"sources": {"inner": given | {"folder": None}}}))
+    return file
+
+
 @pytest.mark.parametrize(
     ("query", "code", "words"),
     [
@@ -220,14 +232,27 @@ def test_lint_asks_a_real_prometheus_before_anything_is_applied(
     code: int,
     words: str,
 ) -> None:
-    file, sources = tmp_path / "canary.yaml", tmp_path / "sources.yaml"
+    file, sources = tmp_path / "canary.yaml", sources_file(prometheus, tmp_path)
     file.write_text(LIVE.replace("QUERY", query.replace("'", "''")))
-    assert prometheus.folder is not None
-    given = prometheus.to_wire()
-    for name in ("caFile", "certFile", "keyFile"):
-        given["tls"][name] = str(prometheus.folder / given["tls"][name])
-    sources.write_text(yaml.safe_dump({"sources": {"inner": given | {"folder": None}}}))
     assert main(["lint", str(file), "--live", "--sources", str(sources)]) == code
     told = capsys.readouterr().out
     assert words in told
     assert "note: no series of platt_ece on BTCUSDT yet: revision" in told
+
+
+def test_a_history_is_read_of_a_real_prometheus(
+    prometheus: SourceConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = datetime(2026, 5, 1, 8, tzinfo=UTC)
+    step = timedelta(milliseconds=2_500)
+    with closing(Prometheus(prometheus)) as source:
+        (series,) = source.fetch_range("vector(time())", last - 4 * step, last, step)
+        with pytest.raises(BadResponse, match=r"HTTP 4(00|22): "):
+            source.fetch_range("vector(1", last - step, last, step)
+    times = [(last - n * step).timestamp() for n in (4, 3, 2, 1, 0)]
+    assert [[at, float(value)] for at, value in series["values"]] == [[t, t] for t in times]
+    file, sources = tmp_path / "canary.yaml", sources_file(prometheus, tmp_path)
+    file.write_text(LIVE[: LIVE.index("    - {name: own")])
+    words = ["backtest", str(file), "--sources", str(sources), "--start", "now-1h"]
+    assert main(words) == 2
+    assert "the recorded data holds no series" in capsys.readouterr().err
