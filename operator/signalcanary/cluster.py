@@ -306,7 +306,9 @@ _ACTIONS: Final = {
     Phase.WARMING: "WarmUp",
     Phase.PROGRESSING: "StartStage",
     Phase.PROMOTING: "StartPromotion",
+    Phase.SOAKING: "Promote",
     Phase.SUCCEEDED: "Promote",
     Phase.ROLLING_BACK: "RollBack",
+    Phase.VERIFYING_ROLLBACK: "VerifyRollback",
     Phase.ROLLED_BACK: "RollBack",
 }

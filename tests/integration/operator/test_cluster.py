@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -200,6 +201,14 @@ async def test_an_event_appears_once_and_can_be_sorted(
     found = sorted(events(api, namespace), key=lambda e: str(e["lastTimestamp"]))
     assert [e["message"] for e in found] == ["rolling out", "its pods run"]
     assert all(e["involvedObject"]["uid"] == item["metadata"]["uid"] for e in found)
+
+
+async def test_there_is_an_event_of_every_phase(
+    api: ApiServer, kube: Cluster, item: Live, namespace: str
+) -> None:
+    for phase in Phase:
+        await kube.emit(item, replace(transition(), phase=phase, message=phase.value))
+    assert {event["message"] for event in events(api, namespace)} == set(Phase)
 
 
 async def test_an_event_of_any_length_and_script_is_accepted(
