@@ -17,6 +17,7 @@ from examples_kit import EXAMPLES, SCALES, load_example, scale_down
 from signalcanary.api import Of, SignalCanarySpec
 from signalcanary.artifacts import Reason, Refusal
 from signalcanary.contract import Track, parse_duration
+from signalcanary.report import build_report
 from signalcanary.rollout import Phase, plan
 
 Start = Callable[..., Any]
@@ -254,6 +255,11 @@ def test_a_corrupt_model_starts_no_pod(begin: Start) -> None:
     assert ran == {"verify"}
     assert sim.state.reason == "VerificationFailed"
     assert serving(sim) == ["v2.1"]
+    metadata = {"name": "stacked", "namespace": "default"}
+    report = build_report({"metadata": metadata, "spec": sim.spec.to_wire(), "status": sim.status})
+    assert [m.phase for m in report.timeline] == [
+        *("Verifying", "RollingBack", "VerifyingRollback", "RolledBack")
+    ]
 
 
 def test_models_are_verified_shadowed_approved_and_watched_for_two_days(begin: Start) -> None:
