@@ -134,13 +134,16 @@ def end_rollback(look: Look, state: RolloutState, why: str) -> RolloutState:
 
 
 def verify(look: Look, state: RolloutState) -> RolloutState:
-    """Make one check a look; when there have been enough, say whether the rollback has helped."""
+    """Make a check an interval; when there have been enough, say whether the rollback has helped.
+
+    Looks come sooner where something has changed, and each check changes something.
+    """
     rules, stable, now = look.spec.rollback.verify, state.stable, look.now
     if rules is None or stable is None:
         # The spec was edited meanwhile: nothing is to be verified any more.
         return _verified(state, now, "serves, and is not to be verified any more")
     checks = state.checks or Checks(Clock(now))
-    if checks.last is None or now > checks.last:
+    if checks.last is None or now - checks.last >= look.spec.evaluation.interval / 2:
         is_good = _check(look, state)
         if is_good is None:
             return replace(state, checks=replace(checks, clock=checks.clock.stop(now)))

@@ -66,7 +66,7 @@ def run_timers(look: Look, state: RolloutState) -> RolloutState:
         if judgement.verdict is Verdict.BREACHED:
             timers[key] = timer.run(look.now) if timer else Clock(look.now)
             if judgement.debounce.consecutive > 1:
-                streaks[key] = tiers.count(streak, judgement)
+                streaks[key] = tiers.count(streak, judgement, look.spec.evaluation.interval)
         elif not judgement.verdict.is_judged and timer:
             timers[key] = timer.stop(look.now)
             # What could not be judged is no breach, and no sign that there is none.

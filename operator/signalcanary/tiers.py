@@ -40,13 +40,18 @@ class Streak:
         return replace(self, last=self.last - by)
 
 
-def count(streak: Streak | None, judgement: Judgement) -> Streak:
-    """The streak after one more look at a breach; a sample read before counts no second time."""
+def count(streak: Streak | None, judgement: Judgement, interval: timedelta) -> Streak:
+    """The streak after one more look at a breach; a sample read before counts no second time.
+
+    Nor does one that came sooner than half an interval after the last: whatever changes in the
+    cluster brings a look at once, and three within a second are not three checks of a minute.
+    """
     at = judgement.evaluated_at
     assert at is not None  # else it would not be breached
     if streak is None:
         return Streak(1, at)
-    if at <= streak.last or streak.evaluations >= judgement.debounce.consecutive:
+    is_new = at - streak.last >= interval / 2
+    if not is_new or streak.evaluations >= judgement.debounce.consecutive:
         return streak
     return Streak(streak.evaluations + 1, at)
 

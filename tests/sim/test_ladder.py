@@ -171,6 +171,18 @@ def test_most_checks_good_is_good_enough(soaking: Start) -> None:
     assert "25 of 30 checks were good" in sim.state.message
 
 
+def test_looks_that_a_change_brings_at_once_are_no_checks(soaking: Start) -> None:
+    sim = soaking(verify=VERIFY)
+    sim.world.of_version["v2"] = BAD
+    sim.run_until(Phase.VERIFYING_ROLLBACK)
+    sim.run(MINUTE)
+    before = sim.state
+    sim.run(4 * SECOND, step=SECOND)
+    assert sim.state == before, "nothing to write, which would bring the next look at once"
+    sim.run_until(Phase.ROLLED_BACK, within=5 * MINUTE)
+    assert "30 of 30 checks were good" in sim.state.message
+
+
 def test_an_ill_metrics_source_is_no_failed_check(soaking: Start) -> None:
     sim = soaking(verify=VERIFY)
     sim.world.of_version["v2"] = BAD

@@ -241,6 +241,19 @@ def test_one_sample_read_often_counts_once(progressing: Start) -> None:
     assert sim.phase is Phase.ROLLING_BACK
 
 
+def test_looks_that_a_change_brings_at_once_count_as_one(progressing: Start) -> None:
+    sim = watched(progressing, THRICE)
+    look(sim, BEYOND)
+    before = sim.state
+    for _ in range(25):
+        sim.now += timedelta(seconds=1)
+        sim.look()
+    assert sim.state == before, "nothing to write, which would bring the next look at once"
+    look(sim, BEYOND)
+    look(sim, BEYOND)
+    assert sim.phase is Phase.ROLLING_BACK
+
+
 def test_a_time_and_a_number_must_both_be_reached(progressing: Start) -> None:
     for for_, looks in (("90s", 3), ("5m", 6)):
         sim = watched(progressing, THRICE | {"for": for_})

@@ -273,7 +273,8 @@ class Condition(Model):
         le=1000,
         description="At how many evaluations in a row the breach must be seen before the "
         "rollback, beside for. Evaluations count, not looks: a sample that is read twice counts "
-        "once. One that could not be judged neither adds nor resets; one within the bound resets. "
+        "once, as do two within half an evaluation.interval. One that could not be judged neither "
+        "adds nor resets; one within the bound resets. "
         "Unit: evaluations.",
     )
     mode: Mode = Field(

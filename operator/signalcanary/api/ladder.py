@@ -100,9 +100,9 @@ class Verify(Model):
     for_: PositiveDuration = Field(
         default=timedelta(seconds=300),
         alias="for",
-        description="How long what serves after the rollback is checked, at each look. Time in "
-        "which it cannot be seen (the metrics source is ill, pods still start, the feed is silent) "
-        "does not count. Unit: wall clock.",
+        description="How long what serves after the rollback is checked, at the pace of "
+        "evaluation.interval. Time in which it cannot be seen (the metrics source is ill, pods "
+        "still start, the feed is silent) does not count. Unit: wall clock.",
     )
     success_rate: float = Field(
         default=0.8,
