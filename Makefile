@@ -48,7 +48,7 @@ test-outbox: setup ## Two thousand random schedules of failures against the noti
 test-cluster: export SIGNALCANARY_REQUIRE_CLUSTER := 1
 test-cluster: setup ## The tests on the real cluster, which is taken down again
 	$(CLUSTER) up
-	$(BIN)/pytest tests/cluster -m "not disruptive" -n 2 --dist loadfile -v --durations=10
+	$(BIN)/pytest tests/cluster -m "not disruptive and not long" -n 2 --dist loadfile -v --durations=10
 	$(BIN)/pytest tests/cluster -m disruptive -v --durations=10
 	$(BIN)/pytest tests/cluster_lifecycle -v
 
@@ -120,6 +120,13 @@ cluster-down: ## Take the cluster down and leave nothing behind
 .PHONY: cluster-demo
 cluster-demo: setup cluster-up ## The demo's two stories on the cluster, with kubectl apply
 	$(BIN)/python hack/cluster_demo.py
+
+.PHONY: cluster-examples
+cluster-examples: export SIGNALCANARY_REQUIRE_CLUSTER := 1
+cluster-examples: setup ## All examples on the real cluster, which is taken down again; ten minutes
+	$(CLUSTER) up
+	$(BIN)/pytest tests/cluster -m long -n 2 --dist loadfile -v --durations=10
+	$(CLUSTER) down
 
 .PHONY: chaos
 chaos: setup ## A hundred random schedules of kills and faults against harvest, ten minutes

@@ -42,18 +42,24 @@ class Image:
     context: Path
     inputs: tuple[Path, ...]
     needs_base: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 def application_images() -> tuple[Image, ...]:
+    """The operator's, and the workloads' with what runs models (docs/artifacts.md)."""
     return tuple(
         Image(
             name=f"docker.io/signalcanary/{part}:dev",
             containerfile=REPOSITORY / part / "Containerfile",
             context=REPOSITORY,
-            inputs=tuple(REPOSITORY / path for path in (*SOURCES, f"requirements/{part}.txt")),
+            inputs=tuple(REPOSITORY / path for path in (*SOURCES, f"requirements/{lock}.txt")),
             needs_base=True,
+            arguments=arguments,
         )
-        for part in ("operator", "workloads")
+        for part, lock, arguments in (
+            ("operator", "operator", ()),
+            ("workloads", "models", ("--build-arg", "REQUIREMENTS=models")),
+        )
     )
 
 
@@ -276,13 +282,13 @@ def update(settings: Settings, images: Iterable[Image]) -> None:
     loaded = _loaded(settings)
     for image in images:
         base = _base(settings) if image.needs_base else ""
-        key = _digest([image.containerfile, *image.inputs], base)
+        key = _digest([image.containerfile, *image.inputs], base, *image.arguments)
         if loaded.get(image.name) == key:
             note(f"{image.name} is unchanged")
             continue
-        extra = []
+        extra = [*image.arguments]
         if image.needs_base:
-            extra = ["--build-arg", f"BASE={base}", *_pip_mounts(settings)]
+            extra += ["--build-arg", f"BASE={base}", *_pip_mounts(settings)]
         with step(f"building {image.name}"):
             _build(settings, image.name, image.containerfile, image.context, extra)
         with step(f"loading {image.name}"):

@@ -78,7 +78,8 @@ def update_images(settings: Settings) -> None:
     for image in application_images():
         with step(f"building {image.name}"):
             file = str(image.containerfile.relative_to(REPOSITORY))
-            run(["docker", "build", "--tag", image.name, "--file", file, "."], cwd=REPOSITORY)
+            words = ["docker", "build", *image.arguments, "--tag", image.name, "--file", file, "."]
+            run(words, cwd=REPOSITORY)
         names.append(image.name)
     with step("loading the images into the node"):
         run([_kind(settings), "load", "docker-image", "--name", KIND_CLUSTER, *names])

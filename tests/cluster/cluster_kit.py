@@ -160,8 +160,11 @@ class Exchange:
         self._kubectl("rollout", "status", "deployment/exchange", "--timeout=60s")
 
     def impose(self, **fault: Any) -> None:
+        self.impose_all([fault])
+
+    def impose_all(self, faults: list[dict[str, Any]]) -> None:
         path = f"{self._control}/faults"
-        self._kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(fault))
+        self._kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(faults))
 
     def clear(self) -> None:
         self._kubectl("delete", "--raw", f"{self._control}/faults")
@@ -209,6 +212,19 @@ class Rollout:
         return eventually(
             f"{self.name} in {' or '.join(phases)}", look, timeout, explain=self.describe
         )
+
+    def approve(self, stage: str) -> None:
+        """Wait until a stage waits for a person, and approve it."""
+        sigc = f"signalcanary/{self.name}"
+        needs = ("wait", "--for=condition=ApprovalNeeded", "--timeout=150s", sigc)
+        eventually(
+            f"stage {stage} waits for its approval",
+            lambda: self.kubectl(*needs, timeout=160) and self.status()["stage"]["name"] == stage,
+            timeout=10,
+            explain=self.describe,
+        )
+        value = f"signalcanary.dev/approve={self.status()['subject']} checked"
+        self.kubectl("annotate", "--overwrite", sigc, value)
 
     def delete(self) -> None:
         """Delete it and wait until its pods are gone."""

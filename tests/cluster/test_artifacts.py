@@ -1,76 +1,34 @@
-"""A corrupt model file is refused before any pod of the canary starts, on the real cluster."""
+"""Model files on the real cluster: the example's own, in the real onnxruntime.
+
+One bit of a model has turned: it is refused before any pod of the canary starts.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from cluster_kit import Kubectl, Rollout, eventually
-from scene import spec
+from models_kit import make_files, stacked, upload
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-META = b'{"n_oof": 24492}'
-WORKLOADS = "docker.io/signalcanary/workloads:dev"
-CLAIM = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "models"},
-    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-}
-UPLOAD = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "upload"},
-    "spec": {
-        "terminationGracePeriodSeconds": 0,
-        "securityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532},
-        "containers": [
-            {
-                "name": "upload",
-                "image": WORKLOADS,
-                "imagePullPolicy": "Never",
-                "command": ["python", "-c"],
-                "args": [
-                    "import pathlib, signal, time\n"
-                    "signal.signal(signal.SIGTERM, lambda *_: exit())\n"
-                    "pathlib.Path('/data/models/v2').mkdir(parents=True, exist_ok=True)\n"
-                    "time.sleep(3600)"
-                ],
-                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-            }
-        ],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "models"}}],
-    },
-}
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return make_files()
 
 
 @pytest.fixture(scope="module")
-def uploaded(namespace: Kubectl, operator: Kubectl, tmp_path_factory: Any) -> Iterator[Kubectl]:
-    """A claim of the user's own, with a model folder in which one bit has turned."""
-    namespace("apply", "-f", "-", stdin=yaml.safe_dump_all([CLAIM, UPLOAD]))
-    namespace("wait", "--for=condition=Ready", "pod/upload", "--timeout=60s")
-    file: Path = tmp_path_factory.mktemp("models") / "meta.json"
-    file.write_bytes(META.replace(b"4492", b"4493"))
-    namespace.send_file(file, "upload", "/data/models/v2/meta.json")
-    yield namespace
-    namespace("delete", "signalcanary", "models", "--ignore-not-found")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
 
 
-def declared(namespace: Kubectl, version: str, data: bytes) -> dict[str, Any]:
-    document = spec(namespace, version)
-    document["storage"] = {"claimName": "models"}
-    file = {"path": "meta.json", "size": len(data), "format": "json"}
-    document["signal"]["artifacts"] = {
-        "path": "models/v2",
-        "files": [{**file, "sha256": hashlib.sha256(data).hexdigest()}],
-        "gates": [{"file": "meta.json", "key": "n_oof", "min": 10000}],
-    }
-    return document
+@pytest.fixture(scope="module")
+def rollout(namespace: Kubectl, operator: Kubectl) -> Iterator[Rollout]:
+    yield Rollout(namespace, "stacked")
+    namespace("delete", "signalcanary", "stacked", "--ignore-not-found")
 
 
 def created(namespace: Kubectl) -> set[str]:
@@ -81,22 +39,32 @@ def created(namespace: Kubectl) -> set[str]:
 
 
 def test_a_corrupt_model_is_refused_before_any_pod_of_the_canary_starts(
-    uploaded: Kubectl,
+    rollout: Rollout, files: dict[str, bytes], scratch: Path
 ) -> None:
-    rollout = Rollout(uploaded, "models")
-    rollout.apply(declared(uploaded, "corrupt", META))
+    lstm = bytearray(files["lstm.onnx"])
+    lstm[400] ^= 1
+    upload(rollout.kubectl, files | {"lstm.onnx": bytes(lstm)}, scratch)
+    rollout.apply(stacked(rollout.kubectl, "corrupt"))
     status = rollout.wait_for_phase("RolledBack")
     assert status["reason"] == "VerificationFailed"
-    assert "meta.json: ChecksumMismatch: its SHA-256 is" in status["message"]
-    assert created(uploaded) == {"verify"}
+    assert "lstm.onnx: ChecksumMismatch: its SHA-256 is" in status["message"]
+    assert created(rollout.kubectl) == {"verify"}
     eventually("the verifying pod is gone", lambda: rollout.pods() == [])
 
 
-def test_files_as_declared_start_the_canary(uploaded: Kubectl) -> None:
-    rollout = Rollout(uploaded, "models")
-    rollout.apply(declared(uploaded, "as-it-lies", META.replace(b"4492", b"4493")))
+def test_models_as_declared_answer_and_the_canary_starts(
+    rollout: Rollout, files: dict[str, bytes], scratch: Path
+) -> None:
+    upload(rollout.kubectl, {"lstm.onnx": files["lstm.onnx"]}, scratch)
+    rollout.apply(stacked(rollout.kubectl))
     eventually(
-        "the canary's pods", lambda: {"harvest", "analysis"} <= created(uploaded), timeout=90
+        "the canary's pods",
+        lambda: {"harvest", "analysis"} <= created(rollout.kubectl),
+        timeout=90,
+        explain=rollout.describe,
     )
-    reasons = [transition["reason"] for transition in rollout.status()["history"]]
-    assert reasons[:2] == ["ArtifactsVerified", "RolloutStarted"]
+    history = rollout.status()["history"]
+    assert [t["reason"] for t in history[:2]] == ["ArtifactsVerified", "RolloutStarted"]
+    assert "are as declared (lgb " in history[0]["message"]
+    assert "lstm " in history[0]["message"], "each has been asked, and timed"
+    print(history[0]["message"])
