@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster_kit import REPO, Exchange, Kubectl, Rollout, find_helm, find_kubectl
+from cluster_kit import REPO, Exchange, Kubectl, Rollout, eventually, find_helm, find_kubectl
 from scene import MARKET_OPENS
 
 
@@ -35,12 +35,14 @@ def kubectl(kubeconfig: Path) -> Kubectl:
     """kubectl against the cluster, with the CRD installed."""
     kubectl = Kubectl(find_kubectl(), kubeconfig)
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPO / "crds"))
-    kubectl(
-        "wait",
-        "--for=condition=Established",
-        "--timeout=30s",
-        "crd/signalcanaries.signalcanary.dev",
-    )
+
+    def is_established() -> bool:
+        # `kubectl wait` fails on a CRD that has no conditions at all yet.
+        found = kubectl.json("get", "crd", "signalcanaries.signalcanary.dev").get("status", {})
+        conditions = found.get("conditions") or ()
+        return ("Established", "True") in [(c["type"], c["status"]) for c in conditions]
+
+    eventually("the CRD established", is_established, timeout=30)
     return kubectl
 
 
