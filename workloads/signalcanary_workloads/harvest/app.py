@@ -14,12 +14,14 @@ import itertools
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from signalcanary.contract import WorkloadConfig
+from signalcanary_workloads.harvest.admission import Admission
 from signalcanary_workloads.harvest.backfill import Backfills
+from signalcanary_workloads.harvest.clock import NS_PER_MS
 from signalcanary_workloads.harvest.commits import Commits
 from signalcanary_workloads.harvest.cvd_metrics import SAMPLE_EVERY
 from signalcanary_workloads.harvest.feed import (
@@ -47,7 +49,9 @@ from signalcanary_workloads.harvest.settings import Settings
 from signalcanary_workloads.harvest.sink import ResumeFailed, SymbolSink
 from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import (
+    BOOK_STREAM,
     BookTicker,
+    Message,
     WireError,
     WireReason,
     parse_frame,
@@ -58,8 +62,6 @@ from signalcanary_workloads.serving import Health, serve
 from signalcanary_workloads.store import open_storage
 
 log = logging.getLogger(__name__)
-
-NS_PER_MS: Final = 1_000_000
 
 
 class HarvestError(Exception):
@@ -93,10 +95,18 @@ class Harvest:
         self._history = TradeHistory(
             config.source.rest_url, config.source.trade_stream, settings.rest
         )
-        self._backfills = Backfills(
-            self._history, self.pipelines, self.counts.symbols, settings, self._fail
-        )
         self.watch = Watch(self.feeds, self.pipelines, settings)
+        self.admissions: dict[str, Admission[Received]] = {
+            symbol: Admission(offset) for symbol, offset in self.watch.offsets.items()
+        }
+        self._backfills = Backfills(
+            self._history,
+            self.pipelines,
+            self.admissions,
+            self.counts.symbols,
+            settings,
+            self._fail,
+        )
         self._commits = Commits(
             sinks,
             self.pipelines,
@@ -269,16 +279,47 @@ class Harvest:
             self._release(feed, feed.handover.lost(conn_id, symbol, marker))
 
     def _take(self, received: Received) -> None:
-        message, recv_ns, conn_id = received
-        pipeline = self.pipelines[message.symbol]
+        message, recv_ns, _ = received
+        symbol = message.symbol
         if isinstance(message, Unusable):
-            pipeline.on_book_gap("unusable")
+            self._on_book_gap(symbol, "unusable")
             return
-        if message.event_ms is not None:
-            offset = self.watch.offsets[message.symbol]
-            ahead_ns = recv_ns - message.event_ms * NS_PER_MS
-            if ahead_ns < offset.least_ns:
-                offset.least_ns = ahead_ns
+        newest_ms, event_ms = message.ts, message.event_ms
+        if event_ms is not None and event_ms > newest_ms:
+            newest_ms = event_ms
+        age_ns = recv_ns - newest_ms * NS_PER_MS
+        admission = self.admissions[symbol]
+        # Most are no younger than the youngest of late, and nothing is in doubt.
+        if age_ns < self.watch.offsets[symbol].least_ns or admission.holding:
+            verdict = admission.offer(self._stream_of(message), message.id, age_ns, received)
+            for refused in verdict.refused:
+                self._refuse(refused)
+            for admitted in verdict.admitted:
+                self._admit(admitted)
+            return
+        self._admit(received)
+
+    def _stream_of(self, message: Message) -> str:
+        is_quote = isinstance(message, BookTicker)
+        return BOOK_STREAM if is_quote else self._config.source.trade_stream
+
+    def _refuse(self, received: Received) -> None:
+        message = received.message
+        assert not isinstance(message, Unusable)
+        detail = f"T {message.ts}, E {message.event_ms}, received {received.recv_ns // NS_PER_MS}"
+        self._count_parse_error(WireReason.FUTURE, f"{self._stream_of(message)}.T", detail)
+        if isinstance(message, BookTicker):  # a missing trade shows by its id
+            self.pipelines[message.symbol].on_book_gap("unusable")
+
+    def _on_book_gap(self, symbol: str, reason: str | None = None) -> None:
+        for received in self.admissions[symbol].refuse(BOOK_STREAM):
+            self._refuse(received)
+        self.pipelines[symbol].on_book_gap(reason)
+
+    def _admit(self, received: Received) -> None:
+        message, recv_ns, conn_id = received
+        assert not isinstance(message, Unusable)
+        pipeline = self.pipelines[message.symbol]
         if isinstance(message, BookTicker):
             pipeline.on_quote(message, recv_ns, conn_id)
             return
@@ -318,7 +359,7 @@ class Harvest:
     def _release(self, feed: Feed, released: Released[Received]) -> None:
         if feed.subscription.group is Group.BOOK:  # missing trades show by their ids
             for symbol in released.uncovered:
-                self.pipelines[symbol].on_book_gap()
+                self._on_book_gap(symbol)
         for received in released.messages:
             self._take(received)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from signalcanary_workloads.harvest.admission import Admission
+from signalcanary_workloads.harvest.clock import NS_PER_MS
 from signalcanary_workloads.harvest.feed import full_jitter
 from signalcanary_workloads.harvest.metrics import SymbolCounts
 from signalcanary_workloads.harvest.pipeline import SymbolPipeline
@@ -26,12 +29,14 @@ class Backfills:
         self,
         history: TradeHistory,
         pipelines: Mapping[str, SymbolPipeline],
+        admissions: Mapping[str, Admission[Any]],
         counts: Mapping[str, SymbolCounts],
         settings: Settings,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._history = history
         self._pipelines = pipelines
+        self._admissions = admissions
         self._counts = counts
         self._settings = settings
         self._on_failure = on_failure
@@ -75,8 +80,15 @@ class Backfills:
                 # waits is left to the stream, which brings it with its event time.
                 newest = pipeline.sequencer.newest_waiting or hole.last
                 for trade in page:
-                    if trade.trade_id < newest:
-                        pipeline.on_trade(Arrival(trade, now_ns, "rest", REST_CONNECTION))
+                    if trade.trade_id >= newest:
+                        break
+                    if self._admissions[symbol].is_ahead(now_ns - trade.ts * NS_PER_MS):
+                        problem = (
+                            f"trade {trade.trade_id} has the time {trade.ts} ms, in the future"
+                        )
+                        self._count_error(symbol, RestReason.FUTURE)
+                        continue
+                    pipeline.on_trade(Arrival(trade, now_ns, "rest", REST_CONNECTION))
                 left = pipeline.hole
                 if left is None or left.first > hole.first:
                     failures = 0
@@ -101,9 +113,12 @@ class Backfills:
             )
             await asyncio.sleep(max(delay, pause))
 
-    def _note_error(self, symbol: str, error: RestError) -> None:
+    def _count_error(self, symbol: str, reason: RestReason) -> None:
         errors = self._counts[symbol].backfill_errors
-        errors[error.reason] = errors.get(error.reason, 0) + 1
+        errors[reason] = errors.get(reason, 0) + 1
+
+    def _note_error(self, symbol: str, error: RestError) -> None:
+        self._count_error(symbol, error.reason)
         if error.reason is RestReason.UNAUTHORIZED and not self._said_unauthorized:
             self._said_unauthorized = True
             log.error(

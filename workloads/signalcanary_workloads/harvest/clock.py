@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+NS_PER_MS: Final = 1_000_000
 STEP_SECONDS: Final = 1.0
 """A difference between the two clocks' advance that no slewing makes."""
 OFFSET_WINDOW_SECONDS: Final = 300.0
@@ -46,9 +47,14 @@ class OffsetEstimate:
         self._turned: float | None = None
 
     @property
+    def total_ns(self) -> int:
+        """Of the whole window; `NEVER`: nothing was received."""
+        return min(self.least_ns, self._previous_ns)
+
+    @property
     def seconds(self) -> float | None:
         """`None`: nothing was received."""
-        least = min(self.least_ns, self._previous_ns)
+        least = self.total_ns
         return None if least == NEVER else least / 1e9
 
     def forget(self) -> None:

@@ -36,6 +36,7 @@ class RestReason(StrEnum):
     STATUS = "status"
     NETWORK = "network"
     ANSWER = "answer"  # it cannot be read
+    FUTURE = "future"  # a trade's time is further ahead than the clocks are apart
 
 
 class RestError(Exception):

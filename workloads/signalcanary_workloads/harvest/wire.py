@@ -31,6 +31,7 @@ class WireReason(StrEnum):
     MALFORMED = "malformed"  # not JSON
     FIELD = "field"  # a field is missing or of the wrong type
     UNKNOWN_EVENT = "unknown_event"  # an event that nobody subscribed to
+    FUTURE = "future"  # its time is further ahead than the clocks are apart
 
 
 class WireError(Exception):
