@@ -322,10 +322,8 @@ def _unasked(breach: Judgement) -> str:
     """That a breach waits though the spec does not ask for it, and why; else nothing."""
     if not breach.waits_unasked:
         return ""
-    return f"; judged literally, as {_LACKING}, it must hold {breach.debounce.describe()}"
-
-
-_LACKING = "no bounds come with it"
+    held = breach.debounce.describe()
+    return f"; judged literally, as no bounds come with it, it must hold {held}"
 
 
 def _with_tier(judgement: Judgement) -> Judgement:
