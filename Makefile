@@ -123,7 +123,7 @@ cluster-demo: setup cluster-up ## The demo's two stories on the cluster, with ku
 
 .PHONY: cluster-examples
 cluster-examples: export SIGNALCANARY_REQUIRE_CLUSTER := 1
-cluster-examples: setup ## All examples on the real cluster, which is taken down again; ten minutes
+cluster-examples: setup ## The tutorial and all examples on the real cluster, which is taken down again; ten minutes
 	$(CLUSTER) up
 	$(BIN)/pytest tests/cluster -m long -n 2 --dist loadfile -v --durations=10
 	$(CLUSTER) down

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from cluster_kit import REPO, Kubectl, find_kubectl
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(420)]
 
 PAGE = REPO / "docs/tutorial.md"
 NAMESPACE = "signalcanary-demo"
