@@ -32,6 +32,7 @@ __all__ = ["Cluster", "ClusterError", "Conflict", "Gone", "Listed", "Problem", "
 
 FIELD_MANAGER: Final = "signalcanary"
 _MERGE: Final = "application/merge-patch+json"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"
 
 
 @asynccontextmanager
@@ -155,6 +156,21 @@ class Cluster:
         body = {"metadata": {"uid": metadata["uid"], "annotations": dict(annotations)}}
         path += f"?fieldManager={FIELD_MANAGER}"
         answer: Live = await self._call("PATCH", path, kind.value, "annotate", body, _MERGE)
+        return answer
+
+    async def set_images(self, pod: Live, images: Mapping[str, str]) -> Live:
+        """Set images of a running pod, by container; those containers are started anew.
+
+        Raises:
+            Gone: there is none of that name.
+            Refused: it is another pod of that name by now, or is not to be changed.
+        """
+        metadata = pod["metadata"]
+        path = _path(Kind.POD, metadata["namespace"], metadata["name"])
+        containers = [{"name": name, "image": image} for name, image in images.items()]
+        body = {"metadata": {"uid": metadata["uid"]}, "spec": {"containers": containers}}
+        path += f"?fieldManager={FIELD_MANAGER}"
+        answer: Live = await self._call("PATCH", path, Kind.POD, "set images", body, _STRATEGIC)
         return answer
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from signalcanary.artifacts import Verification
 from signalcanary.contract import Component, Track
+from signalcanary.drift import find_mixed_images
 from signalcanary.resources import (
     APPLIED_HASH,
     LABEL_COMPONENT,
@@ -25,13 +26,17 @@ Live = Mapping[str, Any]
 
 
 def observe_tracks(
-    desired: Sequence[Manifest], stateful_sets: Sequence[Live], pods: Sequence[Live]
+    desired: Sequence[Manifest],
+    stateful_sets: Sequence[Live],
+    pods: Sequence[Live],
+    drifted: Collection[str] = (),
 ) -> dict[tuple[Track, str], TrackSeen]:
     """Every track and revision that is wanted or still there.
 
     Args:
         desired: the manifests that should exist.
         stateful_sets, pods: what exists, of this SignalCanary.
+        drifted: names of the StatefulSets that somebody has changed: they are not what is wanted.
     """
     stateful_sets = [sts for sts in stateful_sets if _is_of_a_track(sts)]
     pods = [pod for pod in pods if _is_of_a_track(pod)]
@@ -42,11 +47,16 @@ def observe_tracks(
     for key in keys:
         of_track = [m for m in wanted if _key(m) == key]
         pods_of_track = [pod for pod in pods if _key(pod) == key]
+        # On whichever track: what was judged on the one is what serves on the other.
+        mixed = find_mixed_images(pod for pod in pods if _key(pod)[1] == key[1])
+        as_wanted = all(
+            m["metadata"]["name"] not in drifted and _is_ready(m, live.get(m["metadata"]["name"]))
+            for m in of_track
+        )
         seen[key] = TrackSeen(
             pods=len(pods_of_track),
-            is_ready=bool(of_track)
-            and all(_is_ready(m, live.get(m["metadata"]["name"])) for m in of_track),
-            problem=next(filter(None, map(describe_problem, pods_of_track)), None),
+            is_ready=bool(of_track) and as_wanted and mixed is None,
+            problem=next(filter(None, map(describe_problem, pods_of_track)), mixed),
             verification=_find_verification(key, stateful_sets, pods_of_track),
             strays=sum(_is_stray(pod, of_track) for pod in pods_of_track),
         )

@@ -20,6 +20,7 @@ from signalcanary.aftermath import look_up_ladder
 from signalcanary.cluster import Cluster, ClusterError, Conflict, Gone, Problem, Refused
 from signalcanary.commands import Verb
 from signalcanary.contract import Track
+from signalcanary.corrections import Corrections
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
 from signalcanary.ladder import Step
@@ -113,6 +114,7 @@ class Reconciler:
         self._warned: dict[str, dict[tuple[int, str, str], datetime]] = {}
         self._refusals: dict[str, str] = {}
         self._gate_notes = GateNotes(cluster, store, metrics)
+        self._corrections = Corrections(cluster, store, metrics)
         self._reports = Reports(cluster, metrics)
 
     async def persist(
@@ -199,6 +201,8 @@ class Reconciler:
             # After what was done, and also if it could not be done: it is decided.
             if self._listener is not None:
                 self._listener.note(outcome.item["metadata"], outcome.state)
+            for told in self._corrections.take_untold(uid):
+                await self.warn(outcome.item, told, outcome.now)
         await self._post_events(outcome.item, outcome.state, outcome.now)
         await self._reports.keep(outcome.item, outcome.subject.owner, outcome.now)
         self._refusals.pop(uid, None)
@@ -245,7 +249,8 @@ class Reconciler:
         stateful_sets: Sequence[Live],
         pods: Sequence[Live],
     ) -> dict[tuple[Track, str], TrackSeen]:
-        tracks = observe_tracks(desired, stateful_sets, pods)
+        drifted = self._corrections.find_drifted(subject.key, subject.owner.uid, desired)
+        tracks = observe_tracks(desired, stateful_sets, pods, drifted)
         refusal = self._refusals.get(subject.owner.uid)
         return {
             key: replace(seen, problem=seen.problem or (None if seen.is_ready else refusal))
@@ -316,7 +321,7 @@ class Reconciler:
     ) -> list[Problem]:
         """Make the cluster look as the state implies; what is refused keeps nothing else from
         being done, least of all the end of a canary."""
-        key = subject.key
+        key, uid = subject.key, subject.owner.uid
         kinds = (Kind.CLAIM, Kind.CONFIG_MAP, Kind.SERVICE, Kind.STATEFUL_SET)
         owned = {kind: self._store.owned(key, kind) for kind in kinds}
         live = {
@@ -324,15 +329,18 @@ class Reconciler:
             for kind, items in owned.items()
             for item in items
         }
-        problems = []
+        problems: list[Problem] = []
         for manifest in desired:
             kind, name = Kind(manifest["kind"]), manifest["metadata"]["name"]
             existing = live.get((kind.value, name))
-            if existing is None or _applied_hash(existing) != _applied_hash(manifest):
-                try:
+            try:
+                if existing is None or _applied_hash(existing) != _applied_hash(manifest):
                     self._store.put(kind, await self._cluster.apply(manifest))
-                except _REFUSALS as error:
-                    problems.append(Problem("Refused", f"{kind} {name}", f"{name}: {error}"))
+                else:
+                    await self._corrections.put_back(uid, manifest, existing)
+            except _REFUSALS as error:
+                problems.append(Problem("Refused", f"{kind} {name}", f"{name}: {error}"))
+        problems += await self._corrections.put_images_back(uid, key)
         wanted = {(m["kind"], m["metadata"]["name"]) for m in desired}
         for kind in (Kind.STATEFUL_SET, Kind.CONFIG_MAP):
             for item in owned[kind]:
@@ -408,6 +416,7 @@ class Reconciler:
         for memory in (self._posted, self._warned, self._refusals):
             memory.pop(uid, None)
         self._gate_notes.forget(uid)
+        self._corrections.forget(uid)
         self._reports.forget(uid)
         self._metrics.rollouts.forget(uid)
         if self._listener is not None:

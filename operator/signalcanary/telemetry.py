@@ -70,6 +70,11 @@ class OperatorMetrics:
             "signalcanary_status_conflicts_total",
             "Status writes refused because the object had changed; looked at again.",
         )
+        self.drift = counter(
+            "signalcanary_drift_corrected_total",
+            "Objects of a rollout that were not as declared, by hand or by a program, put back.",
+            "kind",
+        )
         self.errors = counter(
             "signalcanary_reconcile_errors_total", "Looks that failed, by error type.", "error"
         )

@@ -10,6 +10,7 @@ import pytest
 from api_server import OPERATOR, SERVICE_ACCOUNT, ApiServer
 
 from signalcanary.cluster import Cluster, Conflict, Gone, Problem, Refused
+from signalcanary.drift import find_difference
 from signalcanary.resources import Owner, WorkloadSettings, build_controller_revision
 from signalcanary.resources import build_resources as build
 from signalcanary.rollout import Phase, RolloutState, Transition
@@ -129,6 +130,7 @@ async def test_every_manifest_is_accepted_and_applying_it_again_changes_nothing(
         # Of a claim that it has just made the server stores the first apply once more.
         second, third = await kube.apply(each), await kube.apply(each)
         assert second["metadata"]["resourceVersion"] == third["metadata"]["resourceVersion"]
+        assert find_difference(each, second) is None, "what the server adds is no drift"
 
 
 async def test_an_object_of_somebody_elses_is_not_taken_over(

@@ -154,11 +154,14 @@ class FakeCluster:
         kind, metadata = Kind(manifest["kind"]), manifest["metadata"]
         self._call(f"apply {kind}/{metadata['name']}")
         known = self.objects.get((kind, Key(metadata["namespace"], metadata["name"])))
-        if known is not None and known["metadata"].get("annotations", {}).get(
-            APPLIED_HASH, ""
-        ) == metadata.get("annotations", {}).get(APPLIED_HASH):
-            return deepcopy(known)
         parts = {k: deepcopy(v) for k, v in manifest.items() if k not in ("metadata", "kind")}
+        if known is not None:
+            same = known["metadata"].get("annotations", {}).get(APPLIED_HASH, "")
+            is_same = same == metadata.get("annotations", {}).get(APPLIED_HASH)
+            if is_same and parts.items() <= known.items():
+                return deepcopy(known)
+            if known.get("immutable") and known.get("data") != parts.get("data"):
+                raise Refused("data: field is immutable when `immutable` is set")
         return self.put(
             kind, metadata["name"], metadata["namespace"], metadata=dict(metadata), **parts
         )
@@ -174,6 +177,14 @@ class FakeCluster:
         all_of_it = {**known["metadata"].get("annotations", {}), **annotations}
         where = (metadata["name"], metadata["namespace"])
         return self.put(kind, *where, metadata={"annotations": all_of_it})
+
+    async def set_images(self, pod: Live, images: Mapping[str, str]) -> Live:
+        metadata = pod["metadata"]
+        self._call(f"set images Pod/{metadata['name']}")
+        spec = deepcopy(self.get(Kind.POD, metadata["name"], metadata["namespace"])["spec"])
+        for container in spec["containers"]:
+            container["image"] = images.get(container["name"], container["image"])
+        return self.put(Kind.POD, metadata["name"], metadata["namespace"], spec=spec)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         self._call(f"delete {kind}/{name}")
