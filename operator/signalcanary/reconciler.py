@@ -26,6 +26,7 @@ from signalcanary.gate_note import GateNotes
 from signalcanary.ladder import Step
 from signalcanary.lifecycle import decide
 from signalcanary.observe import observe_tracks, observe_workloads
+from signalcanary.overlap import describe_overlap, find_overlaps
 from signalcanary.reports import Reports
 from signalcanary.resources import (
     APPLIED_HASH,
@@ -204,6 +205,7 @@ class Reconciler:
             for told in self._corrections.take_untold(uid):
                 await self.warn(outcome.item, told, outcome.now)
         await self._post_events(outcome.item, outcome.state, outcome.now)
+        await self._tell_of_overlaps(outcome)
         await self._reports.keep(outcome.item, outcome.subject.owner, outcome.now)
         self._refusals.pop(uid, None)
         if problems:
@@ -392,6 +394,18 @@ class Reconciler:
                 logger.warning("Event %s not posted, tried again: %s", what.reason, error)
                 return
             posted.add(what)
+
+    async def _tell_of_overlaps(self, outcome: Outcome) -> None:
+        """At the start of a rollout, as nothing of it changes before the next one."""
+        subject = outcome.subject
+        fresh = [t for t in outcome.state.history if t not in subject.state.history]
+        if not any(t.reason == "RolloutStarted" for t in fresh):
+            return
+        canaries = self._store.canaries()
+        overlaps = find_overlaps(subject.key, subject.spec.symbols.full, canaries)
+        for other, shared in overlaps.items():
+            told = Problem("SymbolsShared", other, describe_overlap(other, shared))
+            await self.warn(outcome.item, told, outcome.now)
 
     async def warn(self, item: Live, problem: Problem, now: datetime) -> None:
         """Tell the object's user what keeps it from being carried out, once a generation and
