@@ -291,6 +291,10 @@ class Poller:
         target, last = subject.metrics_target(), subject.evaluated_at
         if memory.looked_at is not None or target is None or last is None:
             return []
+        if subject.item["metadata"].get("generation") != subject.state.observed_generation:
+            # The spec was edited meanwhile: what it declares has not run then, and the time in
+            # which it could not run is not held against it.
+            return []
         interval = subject.spec.evaluation.interval
         gap = at - last
         step = max(interval, gap / MAX_MISSED_LOOKS)

@@ -224,6 +224,23 @@ async def test_the_missed_looks_are_made_up_for_once(world: World) -> None:
     assert decision["conditions"][0]["verdict"] == "Breached"
 
 
+async def test_an_edit_while_nobody_looked_is_taken_up_now_and_not_in_the_past(
+    world: World,
+) -> None:
+    world.create()
+    await world.settle()
+    world.seconds += 3600
+    world.create(version="v2")
+    world.restart()
+    assert await world.poller.resync()
+    await world.rounds(3, STEP)
+    assert world.phase() == "Pending"
+    assert world.status()["canary"]["version"] == "v2"
+    # An hour is longer than `noDataAfter`, and its pods have had no time to start.
+    await world.settle()
+    assert world.phase() == "Progressing"
+
+
 async def test_a_long_gap_is_made_up_for_in_coarse_steps(world: World) -> None:
     world.create()
     await world.settle()
