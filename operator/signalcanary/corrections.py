@@ -29,12 +29,18 @@ class Corrections:
         self._metrics = metrics
         self._insisted: dict[str, dict[str, tuple[str, str]]] = {}
         self._untold: dict[str, list[Problem]] = {}
+        # By kind and name the version at which an object was last found to be as declared.
+        self._known: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
 
     def find_drifted(self, key: Key, uid: str, desired: Sequence[Manifest]) -> frozenset[str]:
         """Names of the StatefulSets that are not, or whose pods are not, as they are declared."""
         stateful_sets = self._store.owned(key, Kind.STATEFUL_SET)
         live = {sts["metadata"]["name"]: sts for sts in stateful_sets}
         wanted = [m for m in desired if m["kind"] == Kind.STATEFUL_SET]
+        names = {(m["kind"], m["metadata"]["name"]) for m in desired}
+        known = self._known.get(uid, {})
+        for gone in known.keys() - names:
+            del known[gone]
         changed = {
             name
             for manifest in wanted
@@ -109,11 +115,18 @@ class Corrections:
         """Of a claim nothing: people enlarge it, and nobody can make it smaller again."""
         if manifest["kind"] == Kind.CLAIM or _hash_of(existing) != _hash_of(manifest):
             return None  # another one is applied anyway
-        difference = find_difference(manifest, existing)
-        if difference is None:
+        metadata = existing["metadata"]
+        version = (str(metadata.get("resourceVersion")), _hash_of(manifest))
+        known = self._known.setdefault(uid, {})
+        which = (manifest["kind"], metadata["name"])
+        if known.get(which) == version:
             return None
-        insisted = self._insisted.get(uid, {}).get(existing["metadata"]["uid"])
-        return None if insisted == _mark(manifest, difference) else difference
+        difference = find_difference(manifest, existing)
+        insisted = self._insisted.get(uid, {}).get(metadata["uid"])
+        if difference is None or insisted == _mark(manifest, difference):
+            known[which] = version
+            return None
+        return difference
 
     def _note(self, uid: str, kind: Kind, name: str, difference: Difference) -> None:
         self._metrics.drift.labels(kind.value).inc()
@@ -125,6 +138,7 @@ class Corrections:
         """Drop what is remembered of an object that is gone."""
         self._insisted.pop(uid, None)
         self._untold.pop(uid, None)
+        self._known.pop(uid, None)
 
 
 def _mark(manifest: Manifest, difference: Difference) -> tuple[str, str]:

@@ -48,8 +48,9 @@ def find_difference(declared: Manifest, live: Live) -> Difference | None:
 
 
 def _find(declared: Any, found: Any, path: str) -> Difference | None:
-    if isinstance(declared, Mapping):
-        if not isinstance(found, Mapping):
+    # Both are JSON, and this is most of the work of a look at an object at rest.
+    if type(declared) is dict:
+        if type(found) is not dict:
             # The server leaves out what is empty.
             return Difference(path, declared, found) if declared else None
         pairs = [
@@ -57,7 +58,7 @@ def _find(declared: Any, found: Any, path: str) -> Difference | None:
             for name in declared
             if name not in _LEFT_ALONE
         ]
-    elif isinstance(declared, Sequence) and not isinstance(declared, str):
+    elif type(declared) is list:
         found = found or ()
         key = _key_of(declared)
         if key is None and len(declared) != len(found):
@@ -73,7 +74,7 @@ def _find(declared: Any, found: Any, path: str) -> Difference | None:
 
 
 def _key_of(items: Sequence[Any]) -> str | None:
-    of_all = (key for key in _KEYS if all(isinstance(i, Mapping) and key in i for i in items))
+    of_all = (key for key in _KEYS if all(type(i) is dict and key in i for i in items))
     return next(of_all, None) if items else None
 
 

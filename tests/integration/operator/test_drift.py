@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from api_server import ApiServer, eventually
-from test_cluster import manifest, resources_of
+from test_cluster import CANARIES, manifest, resources_of
 from test_process import Operator, start, status  # noqa: F401 - start is a fixture
 
 from signalcanary.cluster import Cluster
@@ -102,6 +102,39 @@ def test_objects_that_somebody_edits_are_put_back_and_it_is_told(
         within=60,
     )
     assert {n: i["metadata"]["resourceVersion"] for n, i in listed(api, sets).items()} == versions
+
+
+def test_deleted_it_is_gone_at_once_and_all_it_owned_is_the_collector_s(
+    api: ApiServer,
+    namespace: str,
+    start: Callable[..., Operator],  # noqa: F811
+) -> None:
+    operator = start("deleted")
+    operator.leads()
+    api.apply(manifest(namespace, evaluation={"interval": "1s"}))
+    sets = APPS.format(namespace)
+    eventually("both StatefulSets", lambda: len(listed(api, sets)) == 2)
+    path = f"{CANARIES.format(namespace)}/demo"
+    uid = api.must("GET", path)["metadata"]["uid"]
+    api.must("DELETE", path)
+    assert api.request("GET", path)[0] == 404, "nothing is waited for"
+    core = CORE.format(namespace)
+    places = (sets, f"{core}/configmaps", f"{core}/services", f"{core}/persistentvolumeclaims")
+    for place in (*places, f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions"):
+        items = listed(api, place).values()
+        assert items, place
+        for item in items:
+            assert [o["uid"] for o in item["metadata"]["ownerReferences"]] == [uid]
+    # Another of its name begins anew, and has nothing of what is left.
+    api.apply(manifest(namespace))
+
+    def said() -> bool:
+        found = api.must("GET", path)
+        return found.get("status", {}).get("phase") == "Pending"
+
+    eventually("another begins", said)
+    assert api.must("GET", path)["metadata"]["uid"] != uid
+    assert "Traceback" not in operator.log
 
 
 async def test_a_running_pod_gets_its_image_back_and_one_from_a_mirror_keeps_it(
