@@ -71,9 +71,10 @@ class Corrections:
         difference = self._find(uid, manifest, existing)
         if difference is None:
             return
-        if existing.get("immutable"):
+        metadata = existing["metadata"]
+        owners = {owner.get("uid") for owner in metadata.get("ownerReferences") or ()}
+        if existing.get("immutable") and uid in owners:
             # Somebody has made it anew; it is ours to delete, and made again at the next look.
-            metadata = existing["metadata"]
             await self._cluster.delete(kind, metadata["namespace"], name, metadata["uid"])
             self._note(uid, kind, name, difference)
             return

@@ -94,23 +94,26 @@ def others_held(held: int, symbols: int) -> str:
     return f"; {held} of {symbols} canary symbols are held back" if held > 1 else ""
 
 
-def silence(symbol: str, held: timedelta, last: datetime | None, control: bool) -> str:
+MOST_OF_A_PROBLEM = 600
+"""Characters of what the kubelet says."""
+
+
+def silence(
+    symbol: str, held: timedelta, last: datetime | None, control: bool, problem: str | None
+) -> str:
     """Why a silence rolled back.
 
     Args:
         last: the last fresh data that was heard of; None if none was.
         control: whether the stable track heard the symbol meanwhile.
+        problem: what keeps a pod of it from running, if anything does.
     """
     heard = f"last at {last.astimezone(UTC):%H:%M:%S} UTC" if last else "none since it started"
     others = "the metrics source answered" + (" and the stable track heard it" if control else "")
     return (
         f"no fresh data of {symbol} for {_whole_seconds(held)} ({heard}), while {others}; any "
         "in that time would have kept it"
-    )
-
-
-MOST_OF_A_PROBLEM = 600
-"""Characters of what the kubelet says."""
+    ) + (f"; {problem[:MOST_OF_A_PROBLEM]}" if problem else "")
 
 
 def pods(held: timedelta, problem: str | None) -> str:

@@ -108,12 +108,13 @@ def find_due(look: Look, state: RolloutState) -> dict[str, Held]:
         held_for = timer.elapsed(look.now)
         if held_for < look.spec.evaluation.no_data_after:
             continue
+        track, revision = judged_revision(state) or (Track.CANARY, None)
+        problem = look.seen.track(track, revision).problem
         if state.phase in STARTING:
-            problem = look.seen.track(Track.CANARY, state.canary).problem
             due[symbol] = Held(look.now, "CanaryNotRunning", explain.pods(held_for, problem))
         else:
             beat, control = metrics.heartbeats.get(symbol), symbol in metrics.stable_heartbeats
-            why = explain.silence(symbol, held_for, beat, control)
+            why = explain.silence(symbol, held_for, beat, control, problem)
             due[symbol] = Held(look.now, "CanarySilent", why)
     return due
 

@@ -176,9 +176,25 @@ def _abort(
         state = replace(state, restoring=None)
         state = enter(state, look.now, Phase.ROLLING_BACK, "Aborted", why, is_warning=True)
         return state, f"the rollback to {version} is given up"
+    if state.phase not in WITH_CANARY:
+        raise _Refused("NothingRunning", _nothing_to_abort(state))
     version = _running(state, command).version
     why = f"aborted by {word}"
     return roll_back(state, look.now, "Aborted", why), f"{version} is taken back"
+
+
+def _nothing_to_abort(state: RolloutState) -> str:
+    """What to do instead of an abort where no canary runs."""
+    if state.phase is Phase.ROLLING_BACK:
+        return "it is being rolled back already"
+    told = f"no canary runs; it is {state.phase}"
+    if state.stable is None or not state.former:
+        return told
+    former = state.former[0]
+    return (
+        f"{told}: to take {state.stable.version} back, which serves, ask for a rollback to "
+        f"{former.version} ({former.name})"
+    )
 
 
 def _retry(

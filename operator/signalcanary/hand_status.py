@@ -109,4 +109,11 @@ def approval_needed(state: RolloutState) -> str:
 
 
 def how_to_approve(state: RolloutState, then: str) -> str:
-    return f"{then} once approved: {annotation(Verb.APPROVE)}: {subject_of(state)}"
+    subject = subject_of(state)
+    told = f"{then} once approved: {annotation(Verb.APPROVE)}: {subject}"
+    was_approved = any(
+        answer.verb == Verb.APPROVE and answer.about == subject and not answer.refusal
+        for answer in state.hand.answers
+    )
+    # The same words once more would be the same command, which has been answered.
+    return told + (", with other words than before, as it was edited since" if was_approved else "")

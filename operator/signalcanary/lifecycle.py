@@ -138,6 +138,8 @@ def _adopt(look: Look, state: RolloutState) -> RolloutState:
     state = replace(state, canary=target, rejected=None, rules=rules)
     why = explain.rolling_out(target, look.spec)
     why += f", in place of {unfinished}, which had not ended" if unfinished else ""
+    if any(_is(former, target) for former in state.former):
+        why += "; it was stable before: a rollback to it by hand needs no stages"
     return waiting.begin(look, state, "RolloutStarted", why)
 
 
@@ -325,7 +327,8 @@ def _verifying(look: Look, state: RolloutState) -> RolloutState:
 
 
 def _pending(look: Look, state: RolloutState) -> RolloutState:
-    if not look.seen.track(Track.CANARY, state.canary).is_ready:
+    # What was ready may be the pod that looked at its artifacts.
+    if not (_is_as_planned(look, state) and look.seen.track(Track.CANARY, state.canary).is_ready):
         return state
     why = "the canary's pods run; waiting until every condition can be judged"
     return _enter(look, state, Phase.WARMING, "CanaryRunning", why)
@@ -423,9 +426,9 @@ def _soaking(look: Look, state: RolloutState) -> RolloutState:
 def _rolling_back(look: Look, state: RolloutState) -> RolloutState:
     if state.restoring is not None:
         # Pods that were ready as what they were before are not those that will serve.
-        planned = look.seen.planned
-        is_as_planned = not planned or set(plan(state)) <= set(planned)
-        if not (is_as_planned and look.seen.track(Track.STABLE, state.restoring).is_ready):
+        if not (
+            _is_as_planned(look, state) and look.seen.track(Track.STABLE, state.restoring).is_ready
+        ):
             return state
         rejected = state.rejected or state.stable
         state = replace(make_stable(state, state.restoring), restoring=None, kept={})
@@ -470,6 +473,11 @@ _STEPS = {
 
 
 # --------------------------------------------------------------------------- small change
+
+
+def _is_as_planned(look: Look, state: RolloutState) -> bool:
+    """Whether the workloads were looked at as those that the state implies."""
+    return not look.seen.planned or set(plan(state)) <= set(look.seen.planned)
 
 
 def _enter(

@@ -53,11 +53,14 @@ def observe_tracks(
             m["metadata"]["name"] not in drifted and _is_ready(m, live.get(m["metadata"]["name"]))
             for m in of_track
         )
+        verification = _find_verification(key, stateful_sets, pods_of_track)
+        # A pod that has said what it found has ended, which is no problem of it.
+        problems = () if verification else map(describe_problem, pods_of_track)
         seen[key] = TrackSeen(
             pods=len(pods_of_track),
             is_ready=bool(of_track) and as_wanted and mixed is None,
-            problem=next(filter(None, map(describe_problem, pods_of_track)), mixed),
-            verification=_find_verification(key, stateful_sets, pods_of_track),
+            problem=next(filter(None, problems), mixed),
+            verification=verification,
             strays=sum(_is_stray(pod, of_track) for pod in pods_of_track),
         )
     return seen

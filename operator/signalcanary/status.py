@@ -436,7 +436,7 @@ def _message(
     if state.phase is Phase.WAITING and wait is not None:
         return f"{_version_of(state)} waits to start: {wait.message}"
     if state.phase not in ARMED:
-        problem = seen.track(Track.STABLE, state.restoring).problem
+        problem = seen.track(Track.STABLE, state.restoring or state.stable).problem
         return state.message + (f"; now: {problem}" if problem else "")
     if seen.metrics.failure is not None:
         return (
@@ -452,9 +452,11 @@ def _message(
         return hand_status.paused(state.hand.pause)
     if state.phase is Phase.SOAKING:
         unknown = [j for j in judgements if not j.verdict.is_judged]
-        return f"holding: {unknown[0].message}" if unknown else state.message
+        problem = seen.track(Track.STABLE, state.stable).problem
+        now_ill = f" ({problem})" if problem else ""
+        return f"holding: {unknown[0].message}{now_ill}" if unknown else state.message
     problem = seen.track(Track.CANARY, state.canary).problem
-    if problem and state.phase in STARTING:
+    if problem and state.phase in (*STARTING, Phase.WARMING):
         return f"waiting for the canary's pods: {problem}"
     silent = [
         symbol
@@ -464,8 +466,8 @@ def _message(
     ]
     if silent:
         return (
-            f"holding: {explain.names(silent)} silent on the stable track too, so it is the feed "
-            "or the market, not the canary"
+            f"holding: {explain.names(silent)} silent on the stable track too, so it is the "
+            "feed, the market or the storage, not the canary"
         )
     unknown = [j for j in judgements if not j.verdict.is_judged]
     if unknown and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):

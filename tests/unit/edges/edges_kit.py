@@ -7,8 +7,8 @@ tested on the real one, in tests/integration/operator.
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -58,6 +58,11 @@ def spec_of(**changes: Any) -> dict[str, Any]:
     return wire | changes
 
 
+def copied(item: Any) -> Any:
+    """A deep copy of what is all JSON, several times as fast as `copy` makes it."""
+    return pickle.loads(pickle.dumps(item))
+
+
 @dataclass
 class FakeCluster:
     """Attributes:
@@ -78,7 +83,7 @@ class FakeCluster:
     def put(self, kind: Kind, name: str, namespace: str = "default", **parts: Any) -> Live:
         """Make or change an object, as anybody may."""
         key = (kind, Key(namespace, name))
-        item = deepcopy(self.objects.get(key)) or {
+        item = copied(self.objects.get(key)) or {
             "metadata": {"name": name, "namespace": namespace, "uid": f"uid-{self.version}"}
         }
         metadata = {**item["metadata"], **parts.pop("metadata", {})}
@@ -99,8 +104,8 @@ class FakeCluster:
         key = Key(item["metadata"]["namespace"], item["metadata"]["name"])
         self.objects[kind, key] = item
         if self.is_watched:
-            self.store.put(kind, deepcopy(item))
-        return deepcopy(item)
+            self.store.put(kind, copied(item))
+        return copied(item)
 
     def names(self, kind: Kind) -> list[str]:
         return sorted(key.name for of_kind, key in self.objects if of_kind is kind)
@@ -127,14 +132,14 @@ class FakeCluster:
 
     async def list_all(self, kind: Kind, namespace: str | None) -> Listed:
         self.before(f"list {kind}")
-        items = [deepcopy(i) for (k, key), i in self.objects.items() if k is kind]
+        items = [copied(i) for (k, key), i in self.objects.items() if k is kind]
         items = [i for i in items if namespace in (None, i["metadata"]["namespace"])]
         return Listed(items, str(self.version))
 
     async def list_labelled(self, kind: Kind, namespace: str, label: str, value: str) -> list[Live]:
         self.before(f"list {kind}")
         return [
-            deepcopy(i)
+            copied(i)
             for (k, key), i in self.objects.items()
             if (k, key.namespace) == (kind, namespace)
             and (i["metadata"].get("labels") or {}).get(label) == value
@@ -148,18 +153,18 @@ class FakeCluster:
             raise Gone(metadata["name"])
         if known["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
             raise Conflict(metadata["name"])
-        return self._keep(Kind.SIGNAL_CANARY, {**deepcopy(known), "status": dict(status)})
+        return self._keep(Kind.SIGNAL_CANARY, {**copied(known), "status": dict(status)})
 
     async def apply(self, manifest: Mapping[str, Any]) -> Live:
         kind, metadata = Kind(manifest["kind"]), manifest["metadata"]
         self._call(f"apply {kind}/{metadata['name']}")
         known = self.objects.get((kind, Key(metadata["namespace"], metadata["name"])))
-        parts = {k: deepcopy(v) for k, v in manifest.items() if k not in ("metadata", "kind")}
+        parts = {k: copied(v) for k, v in manifest.items() if k not in ("metadata", "kind")}
         if known is not None:
             same = known["metadata"].get("annotations", {}).get(APPLIED_HASH, "")
             is_same = same == metadata.get("annotations", {}).get(APPLIED_HASH)
             if is_same and parts.items() <= known.items():
-                return deepcopy(known)
+                return copied(known)
             if known.get("immutable") and known.get("data") != parts.get("data"):
                 raise Refused("data: field is immutable when `immutable` is set")
         return self.put(
@@ -181,7 +186,7 @@ class FakeCluster:
     async def set_images(self, pod: Live, images: Mapping[str, str]) -> Live:
         metadata = pod["metadata"]
         self._call(f"set images Pod/{metadata['name']}")
-        spec = deepcopy(self.get(Kind.POD, metadata["name"], metadata["namespace"])["spec"])
+        spec = copied(self.get(Kind.POD, metadata["name"], metadata["namespace"])["spec"])
         for container in spec["containers"]:
             container["image"] = images.get(container["name"], container["image"])
         return self.put(Kind.POD, metadata["name"], metadata["namespace"], spec=spec)
