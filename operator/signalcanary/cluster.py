@@ -136,6 +136,11 @@ class Cluster:
         if existing is not None and existing["metadata"].get("deletionTimestamp"):
             raise ClusterError(f"{kind}: {metadata['name']} is still being deleted: waiting")
         if existing is not None and not _belongs(existing, manifest):
+            if _is_left_over(existing, manifest):
+                raise ClusterError(
+                    f"{kind}: {metadata['name']} is of the SignalCanary before it of this name: "
+                    "waiting until it is collected"
+                )
             raise Refused(
                 f"{kind}: {metadata['name']} exists and is not this SignalCanary's: "
                 "rename or delete the one or the other"
@@ -302,6 +307,16 @@ def _belongs(existing: Live, manifest: Manifest) -> bool:
         return False
     labels = existing["metadata"].get("labels") or {}
     return bool(manifest["metadata"]["labels"].items() <= labels.items())
+
+
+def _is_left_over(existing: Live, manifest: Manifest) -> bool:
+    """Is it of an object of the same name that was deleted, which the garbage collector takes?"""
+
+    def names(item: Live) -> set[tuple[Any, Any]]:
+        owners = item["metadata"].get("ownerReferences") or ()
+        return {(owner.get("kind"), owner.get("name")) for owner in owners}
+
+    return bool(names(existing) & names(manifest))
 
 
 def _owners(item: Live) -> set[str]:

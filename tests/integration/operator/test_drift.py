@@ -125,16 +125,20 @@ def test_deleted_it_is_gone_at_once_and_all_it_owned_is_the_collector_s(
         assert items, place
         for item in items:
             assert [o["uid"] for o in item["metadata"]["ownerReferences"]] == [uid]
-    # Another of its name begins anew, and has nothing of what is left.
-    api.apply(manifest(namespace))
+    # Another of its name waits until the collector, which is not here, has been.
+    api.apply(manifest(namespace, evaluation={"interval": "1s"}))
+    operator.waits_for("is of the SignalCanary before it of this name: waiting")
+    assert "status" not in api.must("GET", path) or status(api, namespace).get("phase") is None
+    for place in (*places, f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions"):
+        for name in listed(api, place):
+            api.must("DELETE", f"{place}/{name}")
 
-    def said() -> bool:
-        found = api.must("GET", path)
-        return found.get("status", {}).get("phase") == "Pending"
+    def has_begun() -> bool:
+        return status(api, namespace).get("phase") == "Pending"
 
-    eventually("another begins", said)
-    assert api.must("GET", path)["metadata"]["uid"] != uid
-    assert "Traceback" not in operator.log
+    eventually("another begins", has_begun, within=60)
+    events = api.must("GET", f"{core}/events")["items"]
+    assert "Refused" not in {event["reason"] for event in events}
 
 
 async def test_a_running_pod_gets_its_image_back_and_one_from_a_mirror_keeps_it(
