@@ -185,7 +185,9 @@ class Reconciler:
         whose = (subject.key.namespace, subject.key.name)
         look = Look(whose, subject.spec, state, decision.judgements, status, now)
         self._metrics.rollouts.show(subject.owner.uid, look)
-        return Outcome(subject, item, state, self._desired(subject, state, revisions), now)
+        if state != subject.state:
+            desired = self._desired(subject, state, revisions)
+        return Outcome(subject, item, state, desired, now)
 
     async def act(self, outcome: Outcome) -> None:
         """Make the cluster look as the persisted state implies, then tell of it.

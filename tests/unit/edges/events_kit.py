@@ -197,6 +197,7 @@ class Scene(World):
         self.market.heard = self._is_heard
         self.source = self.market
         self.story: list[Way] = []
+        self._read: tuple[str, RolloutState] | None = None
         self.is_failing = False
         self.restart()
 
@@ -205,7 +206,11 @@ class Scene(World):
 
     @property
     def state(self) -> RolloutState:
-        return parse(self.status())
+        """As status has it; read once a version, as it is asked for often."""
+        version = self.item()["metadata"]["resourceVersion"]
+        if self._read is None or self._read[0] != version:
+            self._read = version, parse(self.status())
+        return self._read[1]
 
     @property
     def generation(self) -> int:
