@@ -159,6 +159,10 @@ bench-workloads: setup bench-peer ## Measure harvest and analysis; one JSON obje
 	@SIGNALCANARY_CRYPTOFEED_PYTHON=$(PEER)/bin/python \
 		$(BIN)/python -m benchmarks.workloads --seconds $(SECONDS_OF_BURST) --stage $(STAGES)
 
+.PHONY: bench-pause
+bench-pause: setup ## How long nobody publishes as stable at a promotion, on local processes; 4 min
+	@$(BIN)/python -m benchmarks.promotion_pause
+
 .PHONY: intervals
 intervals: export SIGNALCANARY_INTERVAL_SEEDS := 200
 intervals: export SIGNALCANARY_INTERVAL_HOURS := 6
