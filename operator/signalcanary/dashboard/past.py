@@ -88,7 +88,7 @@ class _Known:
     """What is known of one rollout.
 
     Attributes:
-        about: which attempt, and whether it is over: then it is read once more, and no more.
+        about: which attempt, and whether it is over.
         at_seconds: when it was last asked for, by the event loop's time.
     """
 
@@ -133,8 +133,12 @@ class Past:
             return {}
         about = json.dumps([item["metadata"]["uid"], report.canary.attempt, report.outcome])
         now_seconds = asyncio.get_running_loop().time()
-        is_old = report.ended is None and now_seconds - known.at_seconds > REFRESH_SECONDS
+        # What is over is read once, if it could be.
+        is_open = report.ended is None or bool(known.note)
+        is_old = is_open and now_seconds - known.at_seconds > REFRESH_SECONDS
         is_asked = known.task is not None and not known.task.done()
+        if known.task is not None and not is_asked:
+            known.task.result()  # what nobody foresaw is not to be hidden
         if not is_asked and (about != known.about or is_old):
             if about != known.about and known.curves and report.ended is None:
                 known.curves = {}
@@ -159,9 +163,7 @@ class Past:
         try:
             answers = await self._source(target, report.started, ended, step)
             # It takes a while, and the page goes on.
-            known.curves = await asyncio.to_thread(
-                build_curves, spec, answers, report, step, report.canary.name
-            )
+            known.curves = await asyncio.to_thread(build_curves, spec, answers, report, step)
             known.note = ""
         except RecordingError as error:
             known.note = f"Values from before cannot be read from Prometheus: {error}"
@@ -175,21 +177,19 @@ def choose_step(spec: SignalCanarySpec, whole: timedelta) -> timedelta:
 
 
 def build_curves(
-    spec: SignalCanarySpec,
-    answers: Sequence[Any],
-    report: Report,
-    step: timedelta,
-    revision: str,
+    spec: SignalCanarySpec, answers: Sequence[Any], report: Report, step: timedelta
 ) -> dict[Key, list[Point]]:
     """The curves of a canary from Prometheus' answers.
 
     Raises:
         RecordingError: they hold nothing of it.
     """
+    revision = report.canary.name
+    recording = build_recording(answers)
     target = build_target(spec, report.namespace, report.name, revision)
-    recorded = find_canary(build_recording(answers), target, revision)
+    recorded = find_canary(recording, target, revision)
     curves: dict[Key, list[Point]] = {}
-    own = build_recording(answers).of(recorded.target)
+    own = recording.of(recorded.target)
     for at in instants(recorded.first, recorded.last, step):
         seen = own.metrics_of(recorded.target, at)
         for j in evaluate(spec, seen, at, has_stable=bool(seen.stable_heartbeats)):

@@ -43,7 +43,7 @@ class Step:
     notes: tuple[str, ...] = ()
 
 
-_START: Final = Step("start", frozenset({Phase.VERIFYING, Phase.PENDING}))
+_START: Final = Step("start", frozenset({Phase.WAITING, Phase.VERIFYING, Phase.PENDING}))
 _WARM_UP: Final = Step("warm-up", frozenset({Phase.WARMING}))
 _PROMOTION: Final = Step("promotion", frozenset({Phase.PROMOTING}))
 

@@ -38,6 +38,15 @@ def promtool() -> str:
 
 
 @pytest.fixture(scope="session")
+def prometheus_program() -> str:
+    """Prometheus itself."""
+    try:
+        return find_tool("prometheus")
+    except Missing as error:
+        skip_unless_required(error)
+
+
+@pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """The API server, with the CRD and the chart's rights for the operator's user."""
     try:

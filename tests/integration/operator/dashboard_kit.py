@@ -19,6 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from api_server import OPERATOR, SYSTEM, ApiServer, eventually, process
+
+from signalcanary.api import PLURAL
 
 PATIENCE_SECONDS = 60.0
 
@@ -134,6 +137,35 @@ def served(kubeconfig: Path, *args: str) -> Iterator[Served]:
             yield Served(url, child)
         finally:
             child.terminate()
+
+
+@contextmanager
+def running_operator(api: ApiServer, folder: Path) -> Iterator[None]:
+    """A real operator, with the chart's rights; its metrics source answers nothing."""
+    command = [sys.executable, "-m", "signalcanary", "operator", "--listen=127.0.0.1:0"]
+    command += ["--prometheus-url=http://127.0.0.1:9", "--workloads-image=workloads:1"]
+    command += ["--identity=dashboard", f"--lease-namespace={SYSTEM}"]
+    env = {**os.environ, "KUBECONFIG": str(api.kubeconfig(OPERATOR))}
+    log = folder / "operator.log"
+    with process(command, log, env=env):
+        eventually("it leads", lambda: "dashboard leads" in log.read_text(), within=60)
+        yield
+
+
+def let_look(api: ApiServer, namespace: str) -> None:
+    """Let NOBODY read the rollouts of a namespace, and do nothing else."""
+    rbac = "rbac.authorization.k8s.io"
+    rule = {"apiGroups": ["signalcanary.dev"], "resources": [PLURAL]}
+    about = {"apiVersion": f"{rbac}/v1", "metadata": {"name": "look", "namespace": namespace}}
+    api.apply({**about, "kind": "Role", "rules": [{**rule, "verbs": ["get", "list", "watch"]}]})
+    api.apply(
+        {
+            **about,
+            "kind": "RoleBinding",
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "look"},
+            "subjects": [{"apiGroup": rbac, "kind": "User", "name": "nobody"}],
+        }
+    )
 
 
 class Cable:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import ADMIN, NOBODY, OPERATOR, SYSTEM, ApiServer, eventually, process
-from dashboard_kit import Cable, Served, served
+from api_server import ADMIN, NOBODY, ApiServer
+from dashboard_kit import Cable, Served, let_look, running_operator, served
 from scenes import Scene, Stage, build_spec
 
 from signalcanary.api import PLURAL
@@ -237,14 +235,7 @@ async def test_a_watch_from_too_long_ago_is_begun_anew(api: ApiServer, stage: St
 
 @pytest.fixture
 def operator(api: ApiServer, tmp_path: Path) -> Iterator[None]:
-    """A real operator, with the chart's rights; its metrics source answers nothing."""
-    command = [sys.executable, "-m", "signalcanary", "operator", "--listen=127.0.0.1:0"]
-    command += ["--prometheus-url=http://127.0.0.1:9", "--workloads-image=workloads:1"]
-    command += ["--identity=dashboard", f"--lease-namespace={SYSTEM}"]
-    env = {**os.environ, "KUBECONFIG": str(api.kubeconfig(OPERATOR))}
-    log = tmp_path / "operator.log"
-    with process(command, log, env=env):
-        eventually("it leads", lambda: "dashboard leads" in log.read_text(), within=60)
+    with running_operator(api, tmp_path):
         yield
 
 
@@ -285,18 +276,7 @@ def test_who_may_only_look_is_told_so_and_is_refused_by_the_api_server(
     api: ApiServer, stage: Stage
 ) -> None:
     stage.put("demo", Scene(build_spec(TWO), 5))
-    rule = {"apiGroups": ["signalcanary.dev"], "resources": [PLURAL]}
-    rbac = "rbac.authorization.k8s.io"
-    about = {"apiVersion": f"{rbac}/v1", "metadata": {"name": "look", "namespace": stage.namespace}}
-    api.apply({**about, "kind": "Role", "rules": [{**rule, "verbs": ["get", "list", "watch"]}]})
-    api.apply(
-        {
-            **about,
-            "kind": "RoleBinding",
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "look"},
-            "subjects": [{"apiGroup": rbac, "kind": "User", "name": "nobody"}],
-        }
-    )
+    let_look(api, stage.namespace)
     with (
         served(api.kubeconfig(NOBODY), f"--namespace={stage.namespace}") as page,
         page.stream(f"{stage.namespace}/demo") as stream,

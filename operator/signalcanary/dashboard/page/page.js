@@ -46,15 +46,19 @@ function morph(old, fresh) {
   for (const {name, value} of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  const present = [...old.childNodes];
-  const wanted = [...fresh.childNodes];
-  wanted.forEach((node, place) => {
-    const was = present[place];
-    if (was === undefined) old.append(node);
-    else if (was.nodeName !== node.nodeName || key(was) !== key(node)) was.replaceWith(node);
-    else morph(was, node);
-  });
-  for (const node of present.slice(wanted.length)) node.remove();
+  const keyed = new Map([...old.childNodes].filter(key).map((node) => [key(node), node]));
+  let at = old.firstChild;
+  for (const node of [...fresh.childNodes]) {
+    const was = key(node) ? keyed.get(key(node)) : at && !key(at) && at.nodeName === node.nodeName ? at : null;
+    if (was && was === at) at = at.nextSibling;
+    else old.insertBefore(was || node, at);
+    if (was) morph(was, node);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
 }
 
 function key(node) {
@@ -619,9 +623,12 @@ function render() {
     document.title = view.shown ? `${view.shown.health}: ${view.name}` : view.name;
   }
   const main = document.getElementById('main');
+  const focused = document.activeElement;
   const fresh = h('main', {id: 'main', tabindex: '-1', 'data-key': wanted}, parts);
   if (main.dataset.key !== wanted) main.replaceWith(fresh);
   else morph(main, fresh);
+  // What is moved loses the focus.
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({preventScroll: true});
 }
 
 function drawLink() {
