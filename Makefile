@@ -163,6 +163,15 @@ bench-workloads: setup bench-peer ## Measure harvest and analysis; one JSON obje
 bench-pause: setup ## How long nobody publishes as stable at a promotion, on local processes; 4 min
 	@$(BIN)/python -m benchmarks.promotion_pause
 
+.PHONY: browser
+browser: export SIGNALCANARY_REQUIRE_BROWSER := 1
+browser: setup cluster-tools ## The dashboard's page in a real browser (Debian: chromium)
+	$(BIN)/pytest tests/browser
+
+.PHONY: pictures
+pictures: setup cluster-tools ## Take the pictures of docs/dashboard.md anew (Debian: chromium)
+	$(BIN)/python tests/browser/pictures.py
+
 .PHONY: intervals
 intervals: export SIGNALCANARY_INTERVAL_SEEDS := 200
 intervals: export SIGNALCANARY_INTERVAL_HOURS := 6
