@@ -20,6 +20,7 @@ from signalcanary.dashboard.curves import Curves
 from signalcanary.store import Key, Kind, Live
 
 MOST_WAIT_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 0.5
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Followed:
                 wait_seconds = 0.5
                 while True:
                     version = await self._watch(access, path, what, selectors, version)
+                    # Something between may end every watch at once.
+                    await asyncio.sleep(PAUSE_SECONDS)
             except ClusterError as error:
                 self._tell(str(access.explain(error)))
             await asyncio.sleep(wait_seconds)
