@@ -12,7 +12,7 @@ import pytest
 from cluster_kit import Exchange, Kubectl, Rollout, eventually, instant
 from scene import INTERVAL, MARKET_OPENS, example
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(420)]
 
 # Of which some 3 % of the scores are beyond 2, and 1 % beyond 3, where it is told.
 LEAN, FAT = 0.9, 1.7
