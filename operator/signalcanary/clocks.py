@@ -27,6 +27,7 @@ def set_back(state: RolloutState, by: timedelta, now: datetime) -> RolloutState:
     return replace(
         state,
         phase_since=min(state.phase_since, now) if state.phase_since else None,
+        queued_at=min(state.queued_at, now) if state.queued_at else None,
         timers={key: clock.set_back(by) for key, clock in state.timers.items()},
         streaks={key: streak.set_back(by) for key, streak in state.streaks.items()},
         stage_clock=state.stage_clock.set_back(by) if state.stage_clock else None,

@@ -278,6 +278,7 @@ def build_status_schema() -> dict[str, Any]:
             "Rungs of the ladder that were taken or passed over since the last promotion.",
         ),
         lastAttempt=_integer("The highest attempt that there was."),
+        queuedAt=_time("Since when it has stood in the queue of its group."),
         subject=_text(
             "What a command is about at present, as an annotation names it: the attempt, and "
             "in Progressing the stage."
@@ -432,7 +433,11 @@ def build_crd() -> dict[str, Any]:
             {
                 "rule": f"self.metadata.name.matches('{DNS_LABEL}')",
                 "message": NAME_HELP,
-            }
+            },
+            {
+                "rule": "!has(self.spec.after) || !(self.metadata.name in self.spec.after)",
+                "message": "spec.after names the object itself: take it out",
+            },
         ],
         "properties": {
             "apiVersion": {"type": "string"},

@@ -24,7 +24,17 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from signalcanary import aftermath, clocks, explain, guards, moves, publication, tiers, waiting
+from signalcanary import (
+    aftermath,
+    clocks,
+    explain,
+    groups,
+    guards,
+    moves,
+    publication,
+    tiers,
+    waiting,
+)
 from signalcanary.api import MAX_STAGES, OnDeadline, SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
@@ -53,6 +63,7 @@ from signalcanary.rollout import (
     notices,
     plan,
 )
+from signalcanary.windows import Wait
 
 
 def decide(
@@ -84,6 +95,7 @@ def decide(
                 state, standings=tiers.follow(state.standings, look.judgements, look.now)
             )
             state = _act_on_what_is_due(look, state)
+        state = _go_with_the_group(look, state)
         # Guards come first: nobody promotes what is being taken back.
         state = obey(look, state)
         state = _STEPS[state.phase](look, state)
@@ -179,6 +191,16 @@ def _act_on_what_is_due(look: Look, state: RolloutState) -> RolloutState:
     return _note(look, replace(state, held=held), SYMBOLS_HELD, why)
 
 
+def _go_with_the_group(look: Look, state: RolloutState) -> RolloutState:
+    """Take the rollout back with another of its group, or let one that began before go first."""
+    if state.phase not in WITH_CANARY | {Phase.SOAKING}:
+        return state
+    why = groups.verdict(look, state)
+    if why is not None:
+        return _roll_back(look, state, "GroupRolledBack", why)
+    return waiting.go_back(look, state)
+
+
 # --------------------------------------------------------------------------- the deadline
 
 
@@ -252,14 +274,16 @@ def find_wait(
     seen: Observations,
     judgements: tuple[Judgement, ...],
     now: datetime,
-) -> waiting.Wait | None:
+) -> Wait | None:
     """What the rollout waits for where nothing of the canary keeps it from going on."""
     return _find_wait(Look(spec, seen, now, judgements), state)
 
 
-def _find_wait(look: Look, state: RolloutState) -> waiting.Wait | None:
+def _find_wait(look: Look, state: RolloutState) -> Wait | None:
     if state.phase is Phase.WAITING:
-        return waiting.to_start(look)
+        return waiting.to_start(look, state)
+    if state.hand.pause is not None or _awaits_approval(look, state):
+        return None  # it is not ready, whatever windows and others say
     return waiting.to_move(look, state) if _could_move(look, state) else None
 
 

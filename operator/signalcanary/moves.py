@@ -32,7 +32,7 @@ def enter(
 ) -> RolloutState:
     """Enter a phase, or a stage, and note it in the history."""
     phase_clock = Clock(now) if phase in DUE else None
-    state = replace(state, phase=phase, phase_since=now, phase_clock=phase_clock)
+    state = replace(state, phase=phase, phase_since=now, phase_clock=phase_clock, queued_at=None)
     return note(state, now, reason, message, is_warning=is_warning)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from signalcanary.api import Pace
 from signalcanary.artifacts import Verification
 from signalcanary.contract import Component, Track
 from signalcanary.drift import find_mixed_images
+from signalcanary.groups import READY
 from signalcanary.resources import (
     APPLIED_HASH,
     LABEL_COMPONENT,
@@ -17,10 +19,9 @@ from signalcanary.resources import (
     LABEL_TRACK,
     Manifest,
 )
-from signalcanary.rollout import (
-    TrackSeen,
-)
+from signalcanary.rollout import BEGINNINGS, Member, Phase, TrackSeen
 from signalcanary.status import WorkloadSeen
+from signalcanary.wire import parse_instant
 
 Live = Mapping[str, Any]
 
@@ -122,6 +123,54 @@ def observe_workloads(stateful_sets: Iterable[Live], pods: Sequence[Live]) -> li
             )
         )
     return lines
+
+
+def observe_others(own: Live, items: Iterable[Live]) -> tuple[Member, ...]:
+    """The SignalCanaries of a namespace that one goes with or after, or that order others.
+
+    Args:
+        own: that one.
+        items: all of its namespace, as they were found; any of them may be unreadable.
+    """
+    spec, own_name = own["spec"], own["metadata"]["name"]
+    group = (spec.get("group") or {}).get("name")
+    if group is None and not spec.get("after"):
+        return ()
+    members = []
+    for item in items:
+        metadata = item["metadata"]
+        if metadata["name"] == own_name or metadata.get("deletionTimestamp"):
+            continue
+        try:
+            member = _read_member(item)
+        except (LookupError, ValueError, TypeError, AttributeError):
+            # Of what cannot be read nothing is known but that it is there.
+            member = Member(metadata["name"])
+        is_named = metadata["name"] in (spec.get("after") or ())
+        if is_named or member.after or (group is not None and member.group == group):
+            members.append(member)
+    return tuple(sorted(members, key=lambda member: member.name))
+
+
+def _read_member(item: Live) -> Member:
+    spec, status = item["spec"], item.get("status") or {}
+    group = spec.get("group") or {}
+    history = [(t["phase"], t["reason"], t["time"]) for t in status.get("history", ())]
+    began = next((at for _, reason, at in history if reason in BEGINNINGS), None)
+    taken_back = next((at for phase, _, at in history if phase == Phase.ROLLING_BACK), None)
+    waits = [c for c in status.get("conditions", ()) if c["type"] == "Waiting"]
+    return Member(
+        name=item["metadata"]["name"],
+        group=group.get("name"),
+        is_in_turn=group.get("pace") == Pace.IN_TURN,
+        after=tuple(spec.get("after") or ()),
+        phase=Phase(status["phase"]) if status.get("phase") else None,
+        is_current=status.get("observedGeneration") == item["metadata"]["generation"],
+        is_ready=any(c["status"] == "True" and c["reason"] == READY for c in waits),
+        began=parse_instant(began) if began else None,
+        queued_at=parse_instant(status["queuedAt"]) if status.get("queuedAt") else None,
+        taken_back_at=parse_instant(taken_back) if taken_back else None,
+    )
 
 
 def _is_of_a_track(item: Live) -> bool:

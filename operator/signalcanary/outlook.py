@@ -13,6 +13,7 @@ from signalcanary import waiting
 from signalcanary.api import SignalCanarySpec, Stage
 from signalcanary.contract import format_duration
 from signalcanary.lifecycle import length_of_windows
+from signalcanary.windows import shown
 
 
 def describe(spec: SignalCanarySpec, now: datetime) -> list[str]:
@@ -29,12 +30,12 @@ def describe(spec: SignalCanarySpec, now: datetime) -> list[str]:
             windows = "its windows" if stage is None else f"its windows and stage {stage.name}'s"
             told.append(
                 f"{what}: NEVER, as {windows} do not open at any one time after "
-                f"{waiting.shown(at)}: widen them"
+                f"{shown(at)}: widen them"
             )
             break
         waits = format_duration(timedelta(minutes=(opens - at) // timedelta(minutes=1)))
         told.append(
-            f"{what}: {waiting.shown(opens)}"
+            f"{what}: {shown(opens)}"
             + (f", {waits} after it could" if opens > at and takes else "")
         )
         at = opens

@@ -25,7 +25,7 @@ from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
 from signalcanary.ladder import Step
 from signalcanary.lifecycle import decide
-from signalcanary.observe import observe_tracks, observe_workloads
+from signalcanary.observe import observe_others, observe_tracks, observe_workloads
 from signalcanary.overlap import describe_overlap, find_overlaps
 from signalcanary.reports import Reports
 from signalcanary.resources import (
@@ -145,6 +145,7 @@ class Reconciler:
         recorded = frozenset(revisions)
         ladder = look_up_ladder(subject.spec, state, revisions, subject.target.attempt)
         present = looks[-1][0]
+        others = observe_others(subject.item, self._store.canaries_of(subject.key.namespace))
         for now, seen in looks:
             observed = Observations(
                 generation=subject.item["metadata"]["generation"],
@@ -159,6 +160,8 @@ class Reconciler:
                 recorded=recorded,
                 ladder=ladder,
                 present=present,
+                name=subject.key.name,
+                others=others,
             )
             decision = decide(subject.spec, state, observed, now)
             state, previous_look = decision.state, now

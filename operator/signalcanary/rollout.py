@@ -255,6 +255,8 @@ class RolloutState:
     serving each; None where there is none, so that nothing does."""
     history: tuple[Transition, ...] = ()
     hand: Hand = field(default_factory=Hand)
+    queued_at: datetime | None = None
+    """Since when it has stood in the queue of a group that has one rollout at a time."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,34 @@ class TrackSeen:
 
 
 @dataclass(frozen=True)
+class Member:
+    """Another SignalCanary of the namespace, as its spec and status have it.
+
+    Attributes:
+        group: that it is of.
+        is_in_turn: whether it asks for one rollout of the group at a time.
+        after: those that it comes after.
+        phase: None before the first look at it.
+        is_current: whether its status is about its present spec.
+        is_ready: whether it waits for nothing but the others of its group.
+        began: when its rollout began, or began to wait.
+        queued_at: since when it has stood in the queue.
+        taken_back_at: when its last rollback began.
+    """
+
+    name: str
+    group: str | None = None
+    is_in_turn: bool = False
+    after: tuple[str, ...] = ()
+    phase: Phase | None = None
+    is_current: bool = False
+    is_ready: bool = False
+    began: datetime | None = None
+    queued_at: datetime | None = None
+    taken_back_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Observations:
     """One look at the world.
 
@@ -325,6 +355,8 @@ class Observations:
         recorded: names of the revisions on record.
         ladder: what the rungs of the ladder stand for now.
         present: of a look into the past the time now, at which what it decides is done.
+        name: of the object, by which the others know it.
+        others: that it goes with, or after.
     """
 
     generation: int
@@ -338,6 +370,8 @@ class Observations:
     recorded: frozenset[str] = frozenset()
     ladder: tuple[Step, ...] = ()
     present: datetime | None = None
+    name: str = ""
+    others: tuple[Member, ...] = ()
 
     def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:
         return self.tracks.get((track, revision.name), NOTHING) if revision else NOTHING

@@ -51,6 +51,7 @@ from signalcanary.rollout import (
     judged_spec,
 )
 from signalcanary.tiers import Standing, Streak
+from signalcanary.windows import Wait, shown
 from signalcanary.wire import format_instant as _time
 from signalcanary.wire import parse_instant as _instant
 
@@ -107,6 +108,7 @@ def render(
         "checks": _checks(state.checks) if state.checks else None,
         "climbed": list(state.climbed),
         "lastAttempt": state.last_attempt or None,
+        "queuedAt": _time(state.queued_at) if state.queued_at else None,
         "subject": hand_status.subject_of(state),
         "hand": hand_status.render_hand(state.hand),
         "rules": state.rules,
@@ -563,7 +565,7 @@ def describe_next(
         return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, now)
     opens = waiting.opens_at(spec, spec.stages[index], now + left)
     if opens is None or opens > now + left:
-        then += f" (not before {waiting.shown(opens)})" if opens else " (in no window to come)"
+        then += f" (not before {shown(opens)})" if opens else " (in no window to come)"
     if state.stage_clock.blind_since is not None:
         text = f"{then} after {_seconds(left)} more of observed time; the clock stands still now"
         return text + _otherwise(spec, state, now)
@@ -573,10 +575,10 @@ def describe_next(
     return f"{then} {when}, if all stays Ok"
 
 
-def _once_open(wait: waiting.Wait | None) -> str:
+def _once_open(wait: Wait | None) -> str:
     if wait is None:
         return ""
-    return f" at {waiting.shown(wait.until)}" if wait.until else f" once it may: {wait.message}"
+    return f" at {shown(wait.until)}" if wait.until else f" once it may: {wait.message}"
 
 
 def _all_good(spec: SignalCanarySpec) -> str:
@@ -788,6 +790,7 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
         checks=_parse_checks(status["checks"]) if status.get("checks") else None,
         climbed=tuple(status.get("climbed", ())),
         last_attempt=status.get("lastAttempt", 0),
+        queued_at=_instant(status["queuedAt"]) if status.get("queuedAt") else None,
         hand=hand_status.parse_hand(status.get("hand") or {}),
         rules=status.get("rules"),
         stage=stage.get("name") if Phase(status["phase"]) is not Phase.SOAKING else None,

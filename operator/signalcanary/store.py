@@ -119,6 +119,10 @@ class Store:
         """A snapshot of all SignalCanaries."""
         return dict(self._objects[Kind.SIGNAL_CANARY])
 
+    def canaries_of(self, namespace: str) -> list[Live]:
+        """A snapshot of the SignalCanaries of one namespace."""
+        return [item for key, item in self.canaries().items() if key.namespace == namespace]
+
     def owned(self, owner: Key, kind: Kind) -> list[Live]:
         """A snapshot of what carries the owner's label."""
         items = self._owned.get(owner, {}).items()

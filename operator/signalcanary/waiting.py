@@ -1,70 +1,47 @@
 """What keeps a rollout from beginning or from moving on that is no matter of the canary. Pure.
 
-One rule: outside its windows nothing moves forward. No rollout begins, no stage begins, nothing is
-promoted. All else goes on: the canary is judged and guarded, the stage's clock runs, and what takes
-a canary back waits for nothing.
+One rule: outside its windows, and before others that it goes with, nothing moves forward. No
+rollout begins, no stage begins, nothing is promoted. All else goes on: the canary is judged and
+guarded, the stage's clock runs, and what takes a canary back waits for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 
-from signalcanary import explain, windows
+from signalcanary import explain, groups, windows
 from signalcanary.api import Manual, SignalCanarySpec, Stage, Windows
 from signalcanary.look import Look
 from signalcanary.moves import canary_of, enter, stage_index
-from signalcanary.rollout import Phase, RolloutState
+from signalcanary.rollout import STARTING, Phase, RolloutState
+from signalcanary.windows import Wait, shown
 
 
-@dataclass(frozen=True)
-class Wait:
-    """Something that is waited for.
-
-    Attributes:
-        reason: in one CamelCase word.
-        what: in words.
-        windows: that must be open; when they are is reckoned only where it is asked.
-        after: when they may open at the earliest.
-    """
-
-    reason: str
-    what: str
-    windows: tuple[Windows, ...]
-    after: datetime
-
-    @property
-    def until(self) -> datetime | None:
-        """When it is over; None if nobody knows."""
-        return windows.opening(self.windows, self.after)
-
-    @property
-    def message(self) -> str:
-        """What is waited for, and until when."""
-        until = self.until
-        when = f"until {shown(until)}" if until else "and no window opens in the weeks to come"
-        return f"{self.what}, {when}"
-
-
-def to_start(look: Look) -> Wait | None:
+def to_start(look: Look, state: RolloutState) -> Wait | None:
     """What keeps the canary from starting; None if nothing does."""
+    return _before_its_turn(look, state) or groups.turn(look, state)
+
+
+def _before_its_turn(look: Look, state: RolloutState) -> Wait | None:
     schedule = look.spec.schedule
     if schedule is not None and schedule.start_at is not None and look.now < schedule.start_at:
         text = f"nothing of it starts before {shown(schedule.start_at)} (schedule.startAt)"
         return Wait("BeforeStartAt", text, (schedule,), schedule.start_at)
-    return _closed(look, _windows_of(look.spec, None))
+    return _closed(look, _windows_of(look.spec, None)) or groups.to_start(look, state)
 
 
 def to_move(look: Look, state: RolloutState) -> Wait | None:
     """What keeps a canary that has started from the next stage, or from the promotion."""
-    if _is_on_a_word(look, state):
-        return None
-    return to_pass(look, stage_of(look.spec, state))
+    shut = None
+    if not _is_on_a_word(look, state):
+        shut = to_pass(look, stage_of(look.spec, state))
+    return shut or groups.to_move(look, state)
 
 
 def to_pass(look: Look, stage: Stage | None) -> Wait | None:
-    """The same, whatever a person has said.
+    """What windows keep it from that, whatever a person has said.
 
     Args:
         stage: the one that is to end; None where none has begun.
@@ -114,26 +91,36 @@ _WHY = {
 }
 
 
-def shown(at: datetime) -> str:
-    """An instant with its day, as people write it."""
-    at = at.astimezone(UTC)
-    return f"{at:%a %Y-%m-%d %H:%M}" + (f":{at:%S}" if at.second else "") + " UTC"
-
-
 # --------------------------------------------------------------------------- beginning
 
 
 def begin(look: Look, state: RolloutState, reason: str, why: str) -> RolloutState:
     """Start the state's canary, or let it wait until it may."""
-    wait = to_start(look)
+    wait = to_start(look, state)
     if wait is not None:
         return enter(state, look.now, Phase.WAITING, "WaitingToStart", f"{why}; {wait.message}")
-    phase = Phase.VERIFYING if look.spec.signal.artifacts else Phase.PENDING
-    return enter(state, look.now, phase, reason, why)
+    return _start(look, state, reason, why)
 
 
 def end(look: Look, state: RolloutState) -> RolloutState:
-    """Start the canary once nothing keeps it any more."""
-    if to_start(look) is not None:
+    """Start the canary once nothing keeps it any more; until its turn it stands in the queue."""
+    is_queued = groups.takes_turns(look) and _before_its_turn(look, state) is None
+    state = replace(state, queued_at=(state.queued_at or look.now) if is_queued else None)
+    if to_start(look, state) is not None:
         return state
-    return begin(look, state, "RolloutStarted", explain.rolling_out(canary_of(state), look.spec))
+    why = explain.rolling_out(canary_of(state), look.spec)
+    return _start(look, state, "RolloutStarted", why)
+
+
+def go_back(look: Look, state: RolloutState) -> RolloutState:
+    """Let a canary whose pods do not run yet wait again, where another began before it."""
+    wait = groups.yields(look, state) if state.phase in STARTING else None
+    if wait is None:
+        return state
+    why = f"{canary_of(state).version} goes back to wait: {wait.message}"
+    return enter(replace(state, timers={}), look.now, Phase.WAITING, "WaitingToStart", why)
+
+
+def _start(look: Look, state: RolloutState, reason: str, why: str) -> RolloutState:
+    phase = Phase.VERIFYING if look.spec.signal.artifacts else Phase.PENDING
+    return enter(state, look.now, phase, reason, why)

@@ -134,3 +134,43 @@ def _moment(on_the_wall: datetime, zone: ZoneInfo, fold: int) -> datetime:
         else:
             after = middle
     return after
+
+
+# --------------------------------------------------------------------------- words
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Something that is waited for.
+
+    Attributes:
+        reason: in one CamelCase word.
+        what: in words.
+        windows: that must be open; when they are is reckoned only where it is asked.
+        after: when they may open at the earliest; None where it is no window that is waited for.
+    """
+
+    reason: str
+    what: str
+    windows: tuple[Windows, ...] = ()
+    after: datetime | None = None
+
+    @property
+    def until(self) -> datetime | None:
+        """When it is over; None if nobody knows."""
+        return opening(self.windows, self.after) if self.after else None
+
+    @property
+    def message(self) -> str:
+        """What is waited for, and until when."""
+        if self.after is None:
+            return self.what
+        until = self.until
+        when = f"until {shown(until)}" if until else "and no window opens in the weeks to come"
+        return f"{self.what}, {when}"
+
+
+def shown(at: datetime) -> str:
+    """An instant with its day, as people write it."""
+    at = at.astimezone(UTC)
+    return f"{at:%a %Y-%m-%d %H:%M}" + (f":{at:%S}" if at.second else "") + " UTC"

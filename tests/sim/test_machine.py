@@ -1108,6 +1108,11 @@ def page(ways: set[tuple[Phase, Phase, str]]) -> str:
         "With `rollback.verify` RollingBack → VerifyingRollback → RolledBack; if too few checks",
         "were good, `RollbackNotVerified`, back to RollingBack with the next rung",
         "([why](designs/008-soak-and-ladder.md)).",
+        "",
+        "With `group` (`tests/sim/test_groups.py`) a verdict against another member may take every",
+        "phase that has a canary, and Soaking, to RollingBack: `GroupRolledBack`. Verifying and",
+        "Pending may go back to Waiting, where another member began before",
+        "([why](designs/010-schedules-and-groups.md)).",
     ]
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from signalcanary.api.conditions import Condition, Mode, Of, Rollback, Scope, Tier, seed_conditions
 from signalcanary.api.debounce import WITHOUT_EVIDENCE, Debounce
+from signalcanary.api.group import Group, OnVerdict, Pace
 from signalcanary.api.ladder import Feature, Rung, Verify
 from signalcanary.api.names import (
     API_VERSION,
@@ -61,11 +62,14 @@ __all__ = [
     "Debounce",
     "Evaluation",
     "Feature",
+    "Group",
     "Manual",
     "Mode",
     "Of",
     "OnDeadline",
     "OnNoData",
+    "OnVerdict",
+    "Pace",
     "ReclaimPolicy",
     "Rollback",
     "Rung",

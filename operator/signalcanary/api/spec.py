@@ -8,10 +8,12 @@ from typing import Final, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from signalcanary.api.conditions import Rollback
+from signalcanary.api.group import MAX_AFTER, Group, ObjectName
 from signalcanary.api.names import (
     DEFAULT_SOURCE,
     MAX_STAGES,
     MAX_SYMBOLS,
+    NO_REPEATS,
     SourceName,
     VersionLabel,
     first_repeated,
@@ -93,6 +95,21 @@ class SignalCanarySpec(Model):
         description="When the rollout may begin, begin a stage and be promoted. Outside of it the "
         "canary is still judged and guarded, and a rollback never waits.",
     )
+    group: Group | None = Field(
+        default=None,
+        description="The SignalCanaries of the namespace that this one moves together with, or "
+        "takes turns with.",
+    )
+    after: tuple[ObjectName, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_AFTER,
+        description="SignalCanaries of the namespace that this one comes after: no rollout begins "
+        "before each of them is Succeeded with its present spec.",
+        json_schema_extra={
+            "x-kubernetes-validations": [rule(NO_REPEATS, "a name stands twice: write it once")]
+        },
+    )
     soak: Duration = Field(
         default=timedelta(0),
         description="How long a promoted revision must be judged healthy on the full symbol set "
@@ -113,6 +130,8 @@ class SignalCanarySpec(Model):
         names = tuple(stage.name for stage in self.stages)
         if (twice := first_repeated(names)) is not None:
             raise ValueError(f"two stages are called {twice}: give each a name of its own")
+        if (twice := first_repeated(self.after or ())) is not None:
+            raise ValueError(f"{twice} stands in after twice: write it once")
         if self.rollback.quorum is not None and self.rollback.quorum > len(self.symbols.canary):
             raise ValueError(_QUORUM_OF_WHAT)
         if self.evaluation.interval < timedelta(seconds=1):

@@ -50,8 +50,9 @@ class Rollout:
         stages = tuple(s.model_copy(update=at_once) for s in spec.stages)
         # It ends with the promotion or the rollback of the canary: nothing is known of after.
         rollback = spec.rollback.model_copy(update={"verify": None})
-        changes = {"stages": stages, "soak": timedelta(0), "rollback": rollback, "schedule": None}
-        self._spec = spec.model_copy(update=changes)
+        changes = {"stages": stages, "soak": timedelta(0), "rollback": rollback}
+        alone = {"schedule": None, "group": None, "after": None}
+        self._spec = spec.model_copy(update=changes | alone)
         self._target = target
         self._tracks: dict[tuple[Track, str], TrackSeen] = {}
 

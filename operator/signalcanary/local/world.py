@@ -198,6 +198,8 @@ class LocalRollout:
 
     def apply(self, spec: SignalCanarySpec) -> int:
         """Set the spec, as `kubectl apply` would; returns the generation."""
+        # Nobody else is here that it could go with, or after.
+        spec = spec.model_copy(update={"group": None, "after": None})
         if spec != self._spec:
             self._spec = spec
             self._generation += 1

@@ -144,6 +144,63 @@ def test_an_operator_of_one_namespace_needs_no_rights_outside_of_it(
     assert operator.stop() < 5
 
 
+def test_a_group_takes_turns_and_an_order_is_kept_whoever_leads(
+    api: ApiServer, namespace: str, start: Callable[..., Operator]
+) -> None:
+    """Nothing runs pods here, so who has begun is Pending until somebody aborts it."""
+
+    def apply(name: str, **spec: Any) -> None:
+        made = manifest(namespace, evaluation={"interval": "1s"}, **spec)
+        api.apply(made | {"metadata": {"name": name, "namespace": namespace}})
+
+    def statuses() -> dict[str, dict[str, Any]]:
+        items = api.must("GET", CANARIES.format(namespace))["items"]
+        return {item["metadata"]["name"]: item.get("status", {}) for item in items}
+
+    def phases() -> dict[str, str]:
+        return {name: one.get("phase", "") for name, one in statuses().items()}
+
+    def running() -> set[str]:
+        found = {name for name, phase in phases().items() if phase == "Pending"}
+        assert len(found) <= 1, found
+        return found
+
+    def abort(name: str) -> None:
+        asked = {"signalcanary.dev/abort": statuses()[name]["subject"]}
+        path = f"{CANARIES.format(namespace)}/{name}"
+        api.must("PATCH", path, {"metadata": {"annotations": asked}}, kind="merge-patch+json")
+
+    def waits_for(name: str) -> tuple[str, str]:
+        told = statuses()[name].get("conditions", ())
+        return next(((c["reason"], c["message"]) for c in told if c["type"] == "Waiting"), ("", ""))
+
+    first = start("first")
+    first.leads()
+    turns = {"group": {"name": "desk", "pace": "InTurn", "onVerdict": "Ignore"}}
+    for name in ("a", "b", "c"):
+        apply(name, **turns)
+    apply("next", after=["a", "b"])
+    apply("lost", after=["nobody"])
+    (one,) = eventually("one has begun", running)
+    rest = {"a", "b", "c"} - {one}
+    eventually("the others queue", lambda: {phases()[name] for name in rest} == {"Waiting"})
+    eventually("they say why", lambda: all(one in waits_for(name)[1] for name in rest))
+    eventually("order", lambda: waits_for("next")[0] == "AfterOthers")
+    eventually("a missing one", lambda: waits_for("lost")[0] == "AfterMissing")
+
+    first.child.kill()
+    abort(one)
+    start("second").leads(within=120)  # the Lease is of 15 s
+    (two,) = eventually("another has begun", lambda: running() - {one})
+    assert phases()[one] == "RolledBack"
+    api.must("DELETE", f"{CANARIES.format(namespace)}/{two}")
+    (last,) = rest - {two}
+    eventually("the last has begun", lambda: running() == {last})
+    assert phases()["next"] == "Waiting"
+    apply("a", after=["next"]) if "a" in phases() else apply("b", after=["next"])
+    eventually("the ring is found", lambda: waits_for("next")[0] == "OrderCycle")
+
+
 def test_what_a_quota_refuses_is_told_on_the_object(
     api: ApiServer, namespace: str, start: Callable[..., Operator]
 ) -> None:

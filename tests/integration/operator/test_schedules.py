@@ -97,3 +97,23 @@ def test_what_makes_sense_is_taken_as_it_is(api: ApiServer, namespace: str) -> N
     assert status == 201, answer
     taken = SignalCanarySpec.model_validate(answer["spec"])
     assert taken.to_wire()["schedule"] == schedule
+
+
+def test_no_object_comes_after_itself_nor_twice_after_another(
+    api: ApiServer, namespace: str
+) -> None:
+    def ask_after(*names: str) -> tuple[int, str]:
+        manifest = {
+            "apiVersion": "signalcanary.dev/v1alpha1",
+            "kind": "SignalCanary",
+            "metadata": {"name": "demo"},
+            "spec": SPEC | {"after": names, "group": {"name": "desk"}},
+        }
+        path = f"{CANARIES.format(namespace)}?dryRun=All"
+        status, answer = api.request("POST", path, manifest)
+        return status, answer.get("message", "")
+
+    assert ask_after("other") == (201, "")
+    assert "names the object itself" in ask_after("demo")[1]
+    assert "a name stands twice" in ask_after("x", "x")[1]
+    assert "write the name of a SignalCanary" in ask_after("No Name")[1]

@@ -161,6 +161,7 @@ def states(draw: st.DrawFn) -> RolloutState:
         former=tuple(draw(st.lists(REFS, max_size=3))),
         last_attempt=draw(st.integers(0, 2**53)),
         hand=draw(HANDS),
+        queued_at=draw(st.none() | INSTANTS) if phase is Phase.WAITING else None,
         stage=draw(names) if staged else None,
         stage_clock=draw(CLOCKS) if staged or soaks else None,
         checks=draw(CHECKS) if phase is Phase.VERIFYING_ROLLBACK else None,
