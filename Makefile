@@ -148,7 +148,7 @@ $(PEER_WHEELS)/.built:
 
 .PHONY: bench-peer
 bench-peer: ## Install cryptofeed, which bench-workloads compares with
-	@$(MAKE) --no-print-directory $(PEER_WHEELS)/.built && $(PYTHON) -m venv $(PEER) \
+	@$(MAKE) --no-print-directory $(PEER_WHEELS)/.built >&2 && $(PYTHON) -m venv $(PEER) \
 		&& $(PEER)/bin/pip install --quiet --no-index --find-links $(PEER_WHEELS) cryptofeed >&2 \
 		|| echo "cryptofeed cannot be installed; it is left out" >&2
 
