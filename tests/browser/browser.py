@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,13 +155,17 @@ def running_browser(folder: Path) -> Iterator[Page]:
         "about:blank",
     ]
     log = folder / "browser.log"
-    with process(command, log) as child:
+    with process(command, log, start_new_session=True) as child:
 
         def address() -> str:
             assert child.poll() is None, f"the browser ended: {log.read_text(errors='replace')}"
             found = log.read_text(errors="replace").partition("DevTools listening on ")[2]
             return found.partition("\n")[0] if "\n" in found else ""
 
-        url = eventually("the browser listens", address, within=60)
-        with connect(url, max_size=64 * 2**20, compression=None) as socket:
-            yield Page(socket)
+        try:
+            url = eventually("the browser listens", address, within=60)
+            with connect(url, max_size=64 * 2**20, compression=None) as socket:
+                yield Page(socket)
+        finally:
+            # Debian's program is a script that starts the browser as its child.
+            os.killpg(child.pid, signal.SIGTERM)
