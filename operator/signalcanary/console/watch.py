@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,8 +24,10 @@ from signalcanary.api import SignalCanarySpec
 from signalcanary.apiserver import (
     ClusterError,
     Forbidden,
+    Gone,
     Unauthorized,
     UnknownKind,
+    call,
     path_of,
     watch,
 )
@@ -159,9 +161,17 @@ class Watched:
 
 
 async def _follow(
-    access: Access, path: str, what: str, selector: str, watched: Watched
+    access: Access,
+    path: str,
+    what: str,
+    selector: str,
+    watched: Watched,
+    since: Callable[[], Awaitable[str]] | None = None,
 ) -> AsyncGenerator[tuple[str, Live], None]:
     """A watch that is taken up again for as long as there is hope.
+
+    Args:
+        since: gives the version to begin from; if None, all that there is comes first.
 
     Raises:
         AccessError: there is none.
@@ -169,7 +179,8 @@ async def _follow(
     wait_seconds = 1.0
     while True:
         try:
-            events = watch(access.api, path, what, fieldSelector=selector)
+            begin = {"resourceVersion": await since()} if since else {}
+            events = watch(access.api, path, what, fieldSelector=selector, **begin)
             async with aclosing(events):
                 async for event in events:
                     wait_seconds = 1.0
@@ -184,8 +195,17 @@ async def _follow(
 
 
 async def _take_objects(access: Access, name: str, watched: Watched) -> None:
+    async def read() -> str:
+        # A watch that began without a version would say nothing of what was deleted before it.
+        try:
+            item = await call(access.api, "GET", access.path(name), name)
+        except Gone as error:
+            raise AccessError(f"{name} was deleted") from error
+        watched.take("MODIFIED", item)
+        return str(item["metadata"]["resourceVersion"])
+
     path = path_of(Kind.SIGNAL_CANARY, quote(access.namespace, safe=""))
-    changes = _follow(access, path, name, f"metadata.name={name}", watched)
+    changes = _follow(access, path, name, f"metadata.name={name}", watched, read)
     async with aclosing(changes):
         async for kind, item in changes:
             watched.take(kind, item)
