@@ -36,13 +36,14 @@ from signalcanary.local.scene import (
 )
 from signalcanary.local.world import LocalProcess, Look
 from signalcanary.rollout import (
+    ARMED,
     GUARDED,
     STARTING,
     Phase,
 )
 
-_PATH = (Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING, Phase.SUCCEEDED)
-_WAY_BACK = (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+_PATH = (Phase.PENDING, Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING)
+_WAY_BACK = (Phase.ROLLING_BACK, Phase.VERIFYING_ROLLBACK, Phase.ROLLED_BACK)
 _STYLE: Mapping[Verdict, str] = {
     Verdict.OK: "green",
     Verdict.UNPROVEN: "cyan",
@@ -88,9 +89,16 @@ def draw(scene: Scene) -> RenderableType:
 def _phases(look: Look) -> Text:
     """The way of a rollout, with a light where it is now."""
     phase = look.state.phase
-    ahead = (Phase.VERIFYING, *_PATH) if look.spec.signal.artifacts else _PATH
-    ahead = (Phase.WAITING, *ahead) if phase is Phase.WAITING else ahead
-    path = ahead if phase not in _WAY_BACK else (*_came_through(look), *_WAY_BACK)
+    ahead = (
+        *([Phase.WAITING] if phase is Phase.WAITING else []),
+        *([Phase.VERIFYING] if look.spec.signal.artifacts or phase is Phase.VERIFYING else []),
+        *_PATH,
+        *([Phase.SOAKING] if look.spec.soak or phase is Phase.SOAKING else []),
+        Phase.SUCCEEDED,
+    )
+    is_verified = look.spec.rollback.verify or phase is Phase.VERIFYING_ROLLBACK
+    back = [step for step in _WAY_BACK if is_verified or step is not Phase.VERIFYING_ROLLBACK]
+    path = ahead if phase not in _WAY_BACK else (*_came_through(look), *back)
     at = path.index(phase)
     line = Text(" ")
     for index, step in enumerate(path):
@@ -111,7 +119,7 @@ def _came_through(look: Look) -> tuple[Phase, ...]:
     """The phases that a rollout went through before it was taken back."""
     came: list[Phase] = []
     for transition in look.state.history:
-        if transition.phase in GUARDED and transition.phase not in came:
+        if transition.phase in ARMED and transition.phase not in came:
             came.append(transition.phase)
         if transition.reason == "RolloutStarted":
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from local_kit import World, build_spec
@@ -12,9 +13,7 @@ from signalcanary.local import demo as local_demo
 from signalcanary.local.scene import PlainReporter, Scene, clock
 from signalcanary.local.screen import draw
 from signalcanary.local.world import LocalRollout, Look
-from signalcanary.rollout import (
-    Phase,
-)
+from signalcanary.rollout import Phase
 
 
 def scene(look: Look, elapsed: float = 65.0) -> Scene:
@@ -87,6 +86,13 @@ async def test_after_a_rollback_the_screen_shows_the_way_back_in_the_place_of_th
     assert "● Progressing ─── ● RollingBack ─── ◉ RolledBack" in text
     assert "Succeeded" not in text
     assert "it has been taken back" in text
+
+
+@pytest.mark.parametrize("phase", Phase)
+async def test_whatever_the_phase_the_screen_shows_where_it_is(world: World, phase: Phase) -> None:
+    _, looks = await story(world, 0.7, 4)
+    look = looks[-1]
+    assert f"◉ {phase}" in drawn(replace(look, state=replace(look.state, phase=phase)))
 
 
 async def test_every_moment_fits_a_screen_of_40_lines(world: World) -> None:
