@@ -51,11 +51,11 @@ def rotating(kit: Any, **changes: float) -> Any:
 
 
 async def test_rotations_lose_repeat_and_reset_nothing(tmp_path: Path, kit: Any) -> None:
-    # The day of this exchange has 2 s: whoever does not rotate is closed.
+    # The day of this exchange has 5 s: whoever does not rotate is closed.
     config = ExchangeConfig(
         mode=Synthetic(SYMBOLS, seed=3, start_ms=kit.start_ms),
         speed=60.0,
-        limits=ConnectionLimits(max_age_seconds=2.0),
+        limits=ConnectionLimits(max_age_seconds=5.0),
     )
     now = asyncio.get_running_loop().time
     begun = now()
@@ -67,7 +67,7 @@ async def test_rotations_lose_repeat_and_reset_nothing(tmp_path: Path, kit: Any)
         ) as harvest,
     ):
         await kit.wait_until(
-            lambda: now() - begun > 2.2 and all(feed.rotations >= 3 for feed in harvest.feeds),
+            lambda: now() - begun > 5.2 and all(feed.rotations >= 3 for feed in harvest.feeds),
             "three rotations each, and a day",
         )
         # An accident of the machine may cost a connection; then nothing is proved here.
@@ -136,6 +136,28 @@ async def test_a_successor_that_is_open_and_silent_does_not_take_over(
         assert pipeline.grid.gap_epoch == 0
     ids = kit.read_rows(tmp_path, Kind.BBO).column("update_id").to_pylist()
     assert ids == list(range(1, number + 1))
+
+
+async def test_a_new_connection_asked_for_during_a_rotation_that_fails_is_made(
+    tmp_path: Path, exchange: Any, kit: Any
+) -> None:
+    config = kit.make_config(tmp_path, kit.mini_source(exchange))
+    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
+    async with kit.running_harvest(config, settings) as harvest:
+        await exchange.connected()
+        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+        exchange.deaf_to_new = True
+        number = 0
+        asked = False
+        async with asyncio.timeout(10):
+            while not harvest.counts.reconnects:
+                exchange.quote(kit.start_ms + number)
+                number += 1
+                await asyncio.sleep(0.01)
+                if not asked and has_opened_successor(harvest):
+                    book.reconnect()
+                    asked = True
+        assert (book.rotations, book.failed_rotations) == (0, 1)
 
 
 async def test_a_successor_that_is_ahead_waits_for_the_old_one_to_reach_it(

@@ -269,8 +269,8 @@ class Feed:
         settings = self.settings
         loop = asyncio.get_running_loop()
         due = loop.time() + self._lifetime()
+        self._reconnect.clear()
         while True:
-            self._reconnect.clear()
             asked = asyncio.create_task(self._reconnect.wait())
             try:
                 await asyncio.wait(
@@ -289,6 +289,8 @@ class Feed:
                 due = loop.time() + settings.rotate_retry_seconds
             else:
                 due = loop.time() + self._lifetime()
+                # What was asked for of the old connection has been done.
+                self._reconnect.clear()
             reader = successor
 
     def _lifetime(self) -> float:
