@@ -903,7 +903,7 @@ def inputs_at(node: Node, number: int) -> Iterator[Input]:
             verbs = [Input(ask=verb) for verb in Verb]
             yield from verbs if IS_THOROUGH else some.sample(verbs, 3)
         return
-    yield from PLAIN if IS_THOROUGH else random.Random(number).sample(PLAIN, 28)
+    yield from PLAIN if IS_THOROUGH else random.Random(number).sample(PLAIN, 18)
     if IS_THOROUGH or number % 8 == 0 or state.phase is Phase.WAITING:
         yield from OUTSIDE
     if not state.timers and SCOPE == "All" and (IS_THOROUGH or number % 12 == 0):
@@ -982,7 +982,7 @@ def test_a_clock_that_is_set_back_does_nothing_and_loses_nothing(
     explored: Explored, by: timedelta
 ) -> None:
     choices = (Input(), Input("failed"), Input((("breached", "breached", "silent"), HEALTHY)))
-    for node in explored.nodes.values():
+    for node in list(explored.nodes.values())[:: 1 if IS_THOROUGH else 3]:
         before = node.state
         for look, edit in product(choices, ("none", "new version")):
             begins = edited(node, edit)
