@@ -78,7 +78,9 @@ def test_a_good_manifest_gives_its_spec_with_all_defaults() -> None:
             "  stagez: []", "f:10: spec.stagez: unknown field: did you mean stages?", id="typo"
         ),
         pytest.param(
-            "  zzz: 1", "f:10: spec.zzz: unknown field: write one of after, evaluation,", id="unknown"
+            "  zzz: 1",
+            "f:10: spec.zzz: unknown field: write one of after, evaluation,",
+            id="unknown",
         ),
         pytest.param(
             "  stages: [{name: a, duration: 5 min}]",
