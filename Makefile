@@ -179,7 +179,7 @@ intervals: export SIGNALCANARY_INTERVAL_MARKETS := 2000
 intervals: setup ## How often the 95 % intervals hold the truth, on thousands of markets; 40 minutes
 	$(BIN)/pytest tests/unit/analysis/test_coverage.py
 	$(BIN)/python tests/unit/analysis/test_coverage.py
-	$(BIN)/pytest tests/unit/analysis/test_market_coverage.py -s
+	SIGNALCANARY_INTERVAL_HOURS=3 $(BIN)/pytest tests/unit/analysis/test_market_coverage.py -s
 
 .PHONY: error-rates
 error-rates: export SIGNALCANARY_RUNS ?= 400

@@ -10,7 +10,7 @@ included. What a figure would be if labels were those chances is the figure's tr
 AUC is a mean over all markets, for its interval speaks of no window in particular.
 
 The suite takes few markets, and asks that no figure strays from its truth by more than chance
-ever makes it. `make intervals` takes 200 of six hours, and prints the table.
+ever makes it. `make intervals` takes 200 of three hours, and prints the table.
 """
 
 from __future__ import annotations
