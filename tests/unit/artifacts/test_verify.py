@@ -299,13 +299,12 @@ def test_a_model_that_does_not_do_as_declared_is_refused(
 
 def test_a_model_that_is_slower_than_allowed_is_refused(bench: Bench) -> None:
     bench.declared["smoke"] = {"maxInference": "1ms"}
-    # Enough work for a millisecond on any machine: 16 MB of weights for a row.
-    wide = 2048
+    # Enough work for a millisecond on any machine: twenty times 16 MB of weights for a row.
+    wide, deep = 2048, 20
     nodes = [
-        helper.make_node("MatMul", ["rows", "in"], ["wide"]),
-        helper.make_node("MatMul", ["wide", "mix"], ["mixed"]),
-        helper.make_node("MatMul", ["mixed", "mix"], ["more"]),
-        helper.make_node("ReduceMean", ["more"], ["mean"], axes=[1]),
+        helper.make_node("MatMul", ["rows", "in"], ["mixed0"]),
+        *(helper.make_node("MatMul", [f"mixed{n}", "mix"], [f"mixed{n + 1}"]) for n in range(deep)),
+        helper.make_node("ReduceMean", [f"mixed{deep}"], ["mean"], axes=[1]),
         helper.make_node("Sigmoid", ["mean"], ["probability"]),
     ]
     weights = {
