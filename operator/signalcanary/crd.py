@@ -269,7 +269,7 @@ def build_status_schema() -> dict[str, Any]:
         checks=_object(
             "How a rollback has been verified until now.",
             good=_integer("Checks that found all well."),
-            made=_integer("Checks that were made, one a look."),
+            made=_integer("Checks that were made, one an interval."),
             last=_time("When the newest was made."),
             clock=_clock("How long it is verified; it runs only while the metrics source answers."),
         ),
