@@ -53,8 +53,14 @@ class Curves:
 
 def _point(at: float, row: Mapping[str, Any]) -> Point:
     evidence = row.get("evidence") or {}
-    names = ("atLeast", "atMost", "wholeAtLeast", "wholeAtMost")
-    return (at, row.get("value"), *(evidence.get(name) for name in names))  # type: ignore[return-value]
+    return (
+        at,
+        row.get("value"),
+        evidence.get("atLeast"),
+        evidence.get("atMost"),
+        evidence.get("wholeAtLeast"),
+        evidence.get("wholeAtMost"),
+    )
 
 
 def join(past: Iterable[Point], seen: Iterable[Point]) -> list[Point]:

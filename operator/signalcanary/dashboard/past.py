@@ -20,7 +20,7 @@ from signalcanary.backtest.fetch import fetch_answers, range_queries
 from signalcanary.backtest.recording import RecordingError, find_canary, instants
 from signalcanary.console.access import Access, AccessError
 from signalcanary.dashboard.curves import MOST_POINTS, Key, Point
-from signalcanary.evaluate import evaluate
+from signalcanary.evaluate import Judgement, evaluate
 from signalcanary.metrics_source import Target, build_target
 from signalcanary.report import NoReport, Report, build_report
 from signalcanary.sources import SourceConfig, check_url
@@ -193,11 +193,22 @@ def build_curves(
     for at in instants(recorded.first, recorded.last, step):
         seen = own.metrics_of(recorded.target, at)
         for j in evaluate(spec, seen, at, has_stable=bool(seen.stable_heartbeats)):
-            ends = (j.bound.lower, j.bound.upper) if j.bound else (None, None)
-            whole = (j.bound.whole_lower, j.bound.whole_upper) if j.bound else (None, None)
-            point = (at.timestamp(), j.value, *map(_finite, (*ends, *whole)))
-            curves.setdefault((j.condition.key, j.symbol), []).append(point)  # type: ignore[arg-type]
+            curves.setdefault((j.condition.key, j.symbol), []).append(_point(at, j))
     return curves
+
+
+def _point(at: datetime, judgement: Judgement) -> Point:
+    bound = judgement.bound
+    if bound is None:
+        return (at.timestamp(), judgement.value, None, None, None, None)
+    return (
+        at.timestamp(),
+        judgement.value,
+        _finite(bound.lower),
+        _finite(bound.upper),
+        _finite(bound.whole_lower),
+        _finite(bound.whole_upper),
+    )
 
 
 def _finite(value: float | None) -> float | None:
