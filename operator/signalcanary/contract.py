@@ -548,6 +548,43 @@ DIFFERENCE_EFFECTIVE_SAMPLES: Final = "signal_difference_effective_samples"
 """Independent rows that would leave the difference as unsure."""
 CONTROL_LABEL: Final = "control"
 
+# The curves behind the calibration error and the AUC, at the judged horizon: labels as the core
+# metrics', and those of `CurveLabel`. Nobody judges by them; reports draw them.
+RELIABILITY_PREDICTED: Final = "signal_reliability_predicted_ratio"
+"""Mean probability of the rows in a bin; bins without rows have no series."""
+RELIABILITY_OBSERVED: Final = "signal_reliability_observed_ratio"
+"""Share of these rows whose mid rose."""
+RELIABILITY_LOWER: Final = "signal_reliability_observed_lower_ratio"
+"""Lower end of the 95 % interval of the true share, for one look."""
+RELIABILITY_UPPER: Final = "signal_reliability_observed_upper_ratio"
+"""Upper end of the same interval."""
+RELIABILITY_SAMPLES: Final = "signal_reliability_samples"
+"""Labelled rows in a bin."""
+RELIABILITY_EFFECTIVE_SAMPLES: Final = "signal_reliability_effective_samples"
+"""Independent rows that would leave the share as unsure."""
+ROC_TRUE_POSITIVES: Final = "signal_roc_true_positive_ratio"
+"""Share of the rises that a threshold finds, by slice and by the share of other rows that it
+takes for rises."""
+ALL_ROWS: Final = "all"
+"""The slice that holds every row."""
+AUC: Final = "signal_auc_ratio"
+AUC_LOWER: Final = "signal_auc_lower_ratio"
+AUC_UPPER: Final = "signal_auc_upper_ratio"
+AUC_SAMPLES: Final = "signal_auc_samples"
+AUC_EFFECTIVE_SAMPLES: Final = "signal_auc_effective_samples"
+VALUE_VALID: Final = "signal_value_valid"
+"""1 for a metric that is exported; 0 for one that is not, with the label `reason`."""
+
+
+class CurveLabel(StrEnum):
+    """Labels of the curves beyond those of the core metrics."""
+
+    BIN = "bin"
+    """Edges of a bin of p, as in 0.3-0.4."""
+    SLICE = "slice"
+    FALSE_POSITIVES = "false_positive_ratio"
+
+
 HEARTBEAT: Final = "signal_last_evaluation_timestamp_seconds"
 """Unix time (s, wall clock) at which analysis last took in new rows of the symbol. One
 series a symbol; it says that the whole chain exchange → harvest → analysis is alive."""

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from signalcanary.contract import (
+    AUC,
     CORE_METRICS,
     DIFFERENCE,
     DIFFERENCE_BOUND,
@@ -22,6 +23,13 @@ from signalcanary.contract import (
     EVIDENCE_LOWER,
     EVIDENCE_SAMPLES,
     EVIDENCE_UPPER,
+    RELIABILITY_EFFECTIVE_SAMPLES,
+    RELIABILITY_LOWER,
+    RELIABILITY_OBSERVED,
+    RELIABILITY_PREDICTED,
+    RELIABILITY_SAMPLES,
+    RELIABILITY_UPPER,
+    ROC_TRUE_POSITIVES,
     Control,
 )
 from signalcanary_workloads.analysis.engine import Engine, EngineConfig
@@ -30,6 +38,7 @@ from signalcanary_workloads.analysis.runner import SymbolState, read_rows
 from signalcanary_workloads.store import open_storage
 
 SECONDS = 2_400
+CURVES = ("signal_reliability", "signal_roc")
 
 
 @pytest.fixture
@@ -154,6 +163,38 @@ def test_the_conventional_names_say_the_same_as_the_seeds(state, with_control):
     assert 0 <= shown["signal_label_tie_ratio", "1m"] < 0.2
 
 
+def test_the_curves_are_of_the_judged_horizon_and_explain_its_figures(state, with_control):
+    shown = scrape(with_control, state)
+    assert {key[1] for key in shown if key[0].startswith(CURVES)} == {"10s"}
+    bins = {key[2] for key in shown if key[0] == RELIABILITY_SAMPLES}
+    assert bins <= {f"{n / 10:g}-{(n + 1) / 10:g}" for n in range(10)}
+    rows = {one: shown[RELIABILITY_SAMPLES, "10s", one] for one in bins}
+    assert sum(rows.values()) == shown["platt_test_samples", "10s"]
+    gaps = [
+        rows[one]
+        * abs(shown[RELIABILITY_OBSERVED, "10s", one] - shown[RELIABILITY_PREDICTED, "10s", one])
+        for one in bins
+    ]
+    assert sum(gaps) / sum(rows.values()) == pytest.approx(shown["platt_ece", "10s"], abs=1e-12)
+    for one in bins:
+        lower, upper = (shown[n, "10s", one] for n in (RELIABILITY_LOWER, RELIABILITY_UPPER))
+        assert 0 <= lower <= shown[RELIABILITY_OBSERVED, "10s", one] <= upper <= 1
+        assert 1 <= shown[RELIABILITY_EFFECTIVE_SAMPLES, "10s", one] <= rows[one]
+    # The labels in the order of their names: the ratio, then the slice.
+    roc = {key[2:]: value for key, value in shown.items() if key[0] == ROC_TRUE_POSITIVES}
+    assert {which for _, which in roc} == {key[2] for key in shown if key[0] == AUC}
+    active = [roc[f"{n / 20:g}", "active_period"] for n in range(1, 20)]
+    assert active == sorted(active)
+    area = sum(active) / 20 + 0.025
+    assert area == pytest.approx(shown["slice_auc_active_period", "10s"], abs=0.01)
+
+
+def test_the_curves_take_a_bounded_number_of_series(state, with_control):
+    # Ten bins of six figures, six slices of nineteen points, however long it runs.
+    shown = [key for key in scrape(with_control, state) if key[0].startswith(CURVES)]
+    assert 100 < len(shown) <= 10 * 6 + 6 * 19
+
+
 def test_merge_times_are_a_histogram_in_seconds(state, with_control):
     shown = scrape(with_control, state)
     name = "signal_merge_time_diff_seconds"
@@ -180,5 +221,5 @@ def test_without_a_report_or_a_readable_store_nothing_of_it_is_shown(state, work
     for one in (SymbolState("ETHUSDT"), unread):
         shown = scrape(workload, one)
         names = {key[0] for key in shown}
-        assert not any(name.startswith("signal_auc") for name in names)
+        assert not any(name.startswith(("signal_auc", *CURVES)) for name in names)
         assert EVIDENCE_LOWER not in names

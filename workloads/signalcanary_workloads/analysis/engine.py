@@ -53,6 +53,7 @@ from .report import (
     compare,
     is_forward,
     report_horizon,
+    trace_curves,
 )
 from .rescore import Rescore, scores_alike
 from .rows import Codes, CvdRows, FeatureRows, Floats, Ints
@@ -514,8 +515,12 @@ class Engine:
 
     def report(self) -> Report:
         """All that is shown beside the judged values. Dear: some ten sorts a horizon."""
+        test, span = self._test_window(self._judged)
+        judged = Forward.of(test, self._judged.column, self._judged.horizon_ms)
         return Report(
-            tuple(self._report_lane(lane) for lane in self._lanes), self._compare_with_control()
+            tuple(self._report_lane(lane) for lane in self._lanes),
+            self._compare_with_control(),
+            trace_curves(judged, self._is_warm(span)),
         )
 
     def _report_lane(self, lane: Lane) -> HorizonReport:

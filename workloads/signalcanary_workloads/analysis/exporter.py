@@ -24,6 +24,7 @@ from signalcanary.contract import (
     EVIDENCE_TIMESTAMP,
     HEARTBEAT,
     ML_METRICS,
+    VALUE_VALID,
     WARMUP,
     BoundLabel,
     MetricLabel,
@@ -38,7 +39,6 @@ from .report_series import Place, ReportSeries
 from .runner import SymbolState
 from .score import Reason, Value
 
-VALUE_VALID: Final = "signal_value_valid"
 _ERROR_KINDS: Final = ("CorruptEntry", "CorruptPart", "MissingPart", "OSError")
 
 _OWN_COUNTERS: Final = (

@@ -8,13 +8,16 @@ figures out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
+from signalcanary.contract import ALL_ROWS as ALL_ROWS
+
 from . import score
 from .calibration_error import Binning, CalibrationError, error_influence, measure_calibration
+from .curves import Curves, measure_reliability, measure_roc
 from .evidence import (
     Estimate,
     Influence,
@@ -30,8 +33,6 @@ from .window import Columns
 
 REPORTED_HORIZONS_MS: Final = (10_000, 60_000, 180_000, 300_000, 900_000)
 """Horizons that are reported whatever is judged (domain notes, §1, "Label")."""
-ALL_ROWS: Final = "all"
-"""The slice that holds every row."""
 _RATIO: Final = (0.0, 1.0)
 _DIFFERENCE: Final = (-1.0, 1.0)
 
@@ -138,10 +139,12 @@ class Report:
     Attributes:
         horizons: the judged one first.
         differences: judged configuration − control on the same rows, by core metric.
+        curves: of the judged horizon.
     """
 
     horizons: tuple[HorizonReport, ...] = ()
     differences: Mapping[str, Estimate] | None = None
+    curves: Curves = field(default_factory=Curves)
 
 
 def report_horizon(rows: Forward, train_samples: int | None, is_warm: bool) -> HorizonReport:
@@ -175,6 +178,22 @@ def report_horizon(rows: Forward, train_samples: int | None, is_warm: bool) -> H
         calibration,
         brier,
         skill,
+    )
+
+
+def trace_curves(rows: Forward, is_warm: bool) -> Curves:
+    """The curves of one horizon, by the rules of the figures that they explain.
+
+    Args:
+        is_warm: whether the test window is filled; if not, there are none yet.
+    """
+    if not is_warm:
+        return Curves()
+    roc = {name: measure_roc(rows.f[m], rows.up[m]) for name, m in _slices(rows).items()}
+    is_enough = rows.samples >= score.MIN_ROWS
+    return Curves(
+        measure_reliability(rows.p, rows.up, rows.ts_ms, rows.horizon_ms) if is_enough else (),
+        {name: points for name, points in roc.items() if points is not None},
     )
 
 

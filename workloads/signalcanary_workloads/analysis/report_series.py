@@ -16,6 +16,11 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
 from signalcanary.contract import (
+    AUC,
+    AUC_EFFECTIVE_SAMPLES,
+    AUC_LOWER,
+    AUC_SAMPLES,
+    AUC_UPPER,
     CONTROL_LABEL,
     DIFFERENCE,
     DIFFERENCE_EFFECTIVE_SAMPLES,
@@ -25,11 +30,20 @@ from signalcanary.contract import (
     EVIDENCE_EFFECTIVE_SAMPLES,
     EVIDENCE_LOWER,
     EVIDENCE_UPPER,
+    RELIABILITY_EFFECTIVE_SAMPLES,
+    RELIABILITY_LOWER,
+    RELIABILITY_OBSERVED,
+    RELIABILITY_PREDICTED,
+    RELIABILITY_SAMPLES,
+    RELIABILITY_UPPER,
+    ROC_TRUE_POSITIVES,
+    CurveLabel,
     MetricLabel,
     format_duration,
 )
 
 from .calibration_error import Binning
+from .curves import FALSE_POSITIVES, Curves
 from .engine import MERGE_BUCKETS_MS, Evaluation
 from .evidence import Estimate
 from .report import HorizonReport, Report
@@ -47,11 +61,11 @@ _DIFFERENCES: Final = (
     (DIFFERENCE_EFFECTIVE_SAMPLES, "Independent rows that would leave it as unsure."),
 )
 _HORIZON: Final = (
-    ("signal_auc_ratio", "Area under the ROC curve of the score.", ("slice",)),
-    ("signal_auc_lower_ratio", "Lower end of its 95 % interval.", ("slice",)),
-    ("signal_auc_upper_ratio", "Upper end of its 95 % interval.", ("slice",)),
-    ("signal_auc_samples", "Labelled rows in the slice.", ("slice",)),
-    ("signal_auc_effective_samples", "Independent rows in the slice.", ("slice",)),
+    (AUC, "Area under the ROC curve of the score.", (CurveLabel.SLICE,)),
+    (AUC_LOWER, "Lower end of its 95 % interval.", (CurveLabel.SLICE,)),
+    (AUC_UPPER, "Upper end of its 95 % interval.", (CurveLabel.SLICE,)),
+    (AUC_SAMPLES, "Labelled rows in the slice.", (CurveLabel.SLICE,)),
+    (AUC_EFFECTIVE_SAMPLES, "Independent rows in the slice.", (CurveLabel.SLICE,)),
     ("signal_calibration_error_ratio", "Binned calibration error (ECE).", ("binning",)),
     ("signal_calibration_error_debiased_ratio", "The true error, estimated.", ("binning",)),
     ("signal_calibration_error_lower_ratio", "Lower end of its 95 % interval.", ("binning",)),
@@ -70,6 +84,20 @@ _HORIZON: Final = (
     ("signal_calibration_samples", "Labelled rows by split: train, test.", ("split",)),
     ("signal_calibration_effective_samples", "Independent rows of them.", ("split",)),
     ("signal_label_tie_ratio", "Scored rows whose mid did not move.", ()),
+)
+
+_CURVES: Final = (
+    (RELIABILITY_PREDICTED, "Mean probability of the rows in a bin.", (CurveLabel.BIN,)),
+    (RELIABILITY_OBSERVED, "Share of these rows whose mid rose.", (CurveLabel.BIN,)),
+    (RELIABILITY_LOWER, "Lower end of its 95 % interval.", (CurveLabel.BIN,)),
+    (RELIABILITY_UPPER, "Upper end of its 95 % interval.", (CurveLabel.BIN,)),
+    (RELIABILITY_SAMPLES, "Labelled rows in a bin of p.", (CurveLabel.BIN,)),
+    (RELIABILITY_EFFECTIVE_SAMPLES, "Independent rows in the bin.", (CurveLabel.BIN,)),
+    (
+        ROC_TRUE_POSITIVES,
+        "ROC curve: share of the rises that are found, at a share of others taken for rises.",
+        (CurveLabel.SLICE, CurveLabel.FALSE_POSITIVES),
+    ),
 )
 
 Row = tuple[str, tuple[str, ...], float | None]
@@ -103,7 +131,7 @@ class ReportSeries:
             self._open(name, text, [*labels, metric])
         for name, text in _DIFFERENCES:
             self._open(name, text, [*labels, metric, CONTROL_LABEL])
-        for name, text, extra in _HORIZON:
+        for name, text, extra in (*_HORIZON, *_CURVES):
             self._open(name, text, [*labels, *extra])
         self._merge = HistogramMetricFamily(
             "signal_merge_time_diff_seconds",
@@ -134,6 +162,8 @@ class ReportSeries:
             shown = place.judged_horizon if one is judged else _text(one.horizon_ms)
             for name, extra, value in _rows(one):
                 self._add(name, place.at(shown, *extra), value)
+        for name, extra, value in _points(report.curves):
+            self._add(name, place.at(place.judged_horizon, *extra), value)
 
     def add_merge(self, place: Place, evaluation: Evaluation) -> None:
         """Add one symbol's histogram of merge times, counted since the start."""
@@ -183,6 +213,20 @@ def _rows(report: HorizonReport) -> Iterable[Row]:
         effective = report.calibration[Binning.EQUAL_WIDTH].effective_samples
         yield "signal_calibration_effective_samples", ("test",), effective
     yield "signal_label_tie_ratio", (), report.tie_ratio
+
+
+def _points(curves: Curves) -> Iterable[Row]:
+    for one in curves.reliability:
+        of = (f"{one.low:g}-{one.high:g}",)
+        yield RELIABILITY_PREDICTED, of, one.predicted
+        yield RELIABILITY_OBSERVED, of, one.observed
+        yield RELIABILITY_LOWER, of, one.lower
+        yield RELIABILITY_UPPER, of, one.upper
+        yield RELIABILITY_SAMPLES, of, one.samples
+        yield RELIABILITY_EFFECTIVE_SAMPLES, of, one.effective_samples
+    for which, found in curves.roc.items():
+        for false, true in zip(FALSE_POSITIVES, found, strict=True):
+            yield ROC_TRUE_POSITIVES, (which, f"{false:g}"), true
 
 
 def _interval(name: str, unit: str, extra: tuple[str, ...], found: Estimate) -> Iterable[Row]:
