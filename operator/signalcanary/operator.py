@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from signalcanary import __version__, cluster, leader, telemetry
 from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import format_duration, parse_duration
-from signalcanary.crd import build_status_schema, find_missing
+from signalcanary.crd import find_missing
 from signalcanary.handlers import build_registry, build_settings
 from signalcanary.notify.keeper import ConfigMapRecords
 from signalcanary.notify.notifier import Notifier
@@ -42,6 +42,7 @@ from signalcanary.sources import (
     check_url,
     read_sources,
 )
+from signalcanary.status.schema import build_status_schema
 from signalcanary.store import Kind, Store
 from signalcanary.subject import Settings
 

@@ -1,6 +1,6 @@
 """What a rollout remembers, what is seen of it, and what should run. Data, no decisions.
 
-Everything is frozen. `RolloutState` is all that one look leaves to the next; `status.py` writes
+Everything is frozen. `RolloutState` is all that one look leaves to the next; `status` writes
 it to the object and reads it back. What should run follows from the state alone (`plan`).
 """
 

@@ -11,9 +11,10 @@ import yaml
 
 from signalcanary.api import MAX_NAME_LENGTH, SignalCanarySpec
 from signalcanary.contract import JUDGED_METRICS, Component, Track
-from signalcanary.crd import build_crd, build_spec_schema, build_status_schema, render_crd
+from signalcanary.crd import build_crd, build_spec_schema, render_crd
 from signalcanary.promql import MAX_QUERY_LENGTH
 from signalcanary.resources import stateful_set_name
+from signalcanary.status.schema import build_status_schema
 
 ROOT = Path(__file__).parents[3]
 SPEC = build_spec_schema()

@@ -35,6 +35,7 @@ from signalcanary.rollout import (
     Word,
 )
 from signalcanary.status import WorkloadSeen, last_evaluation, parse, render
+from signalcanary.status.schema import build_status_schema
 from signalcanary.tiers import Standing, Streak
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -176,6 +177,19 @@ def states(draw: st.DrawFn) -> RolloutState:
     )
 
 
+def assert_served(node: Any, schema: Mapping[str, Any], path: str = "status") -> None:
+    """That the API server keeps it: what a schema does not have is dropped without a word."""
+    kind = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float}
+    assert isinstance(node, kind[schema["type"]]), path
+    if isinstance(node, dict):
+        for name, child in node.items():
+            assert name in schema["properties"], f"{path}.{name}"
+            assert_served(child, schema["properties"][name], f"{path}.{name}")
+    if isinstance(node, list):
+        for child in node:
+            assert_served(child, schema["items"], f"{path}[]")
+
+
 @given(states(), st.sampled_from([metrics(), metrics(0.3), metrics(None), DOWN, MetricsSeen()]))
 def test_a_status_reads_back_as_the_state_it_was_written_from(
     state: RolloutState, seen: MetricsSeen
@@ -184,6 +198,7 @@ def test_a_status_reads_back_as_the_state_it_was_written_from(
     status = render(SPEC, Decision(state, (), ()), observed, (), {}, NOW)
     assert parse(json.loads(json.dumps(status, allow_nan=False))) == state
     assert last_evaluation(status) == NOW
+    assert_served(status, build_status_schema())
 
 
 def test_the_status_of_a_new_object_is_a_new_state() -> None:
@@ -343,7 +358,9 @@ def test_status_says_why_and_what_comes_next(
 
 
 def test_a_symbol_shows_its_conditions_with_all_that_they_rest_on() -> None:
-    (symbol,) = look(state_in(Phase.PROGRESSING, timers=CLOCK_2M), metrics(0.31))["symbols"]
+    status = look(state_in(Phase.PROGRESSING, timers=CLOCK_2M), metrics(0.31))
+    assert_served(status, build_status_schema())
+    (symbol,) = status["symbols"]
     assert symbol == {
         "symbol": "BTCUSDT",
         "verdict": "Breached",
@@ -371,6 +388,7 @@ def test_a_workload_shows_what_keeps_it() -> None:
     observed = Observations(2, CANARY)
     decision = Decision(state_in(Phase.SUCCEEDED), (), ())
     status = render(SPEC, decision, observed, [line], {}, NOW)
+    assert_served(status, build_status_schema())
     assert status["workloads"] == [
         {
             "name": "a",
@@ -468,6 +486,7 @@ BREACHING = state_in(Phase.PROGRESSING, timers={KEY: Clock(NOW - 3 * MINUTE)})
 def test_a_rollback_leaves_all_that_it_rests_on() -> None:
     status = look(BREACHING, metrics(0.3))
     assert status["phase"] == "RolledBack"
+    assert_served(status, build_status_schema())
     decision = status["decision"]
     assert (decision["version"], decision["revision"], decision["attempt"]) == ("v2", "22222222", 2)
     assert decision["reason"] == "ConditionBreached"

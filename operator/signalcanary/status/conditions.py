@@ -1,0 +1,99 @@
+"""The conditions of status by the Kubernetes API conventions: what programs wait for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from signalcanary import explain
+from signalcanary.api import SignalCanarySpec
+from signalcanary.evaluate import Judgement, Verdict
+from signalcanary.lifecycle import awaits_approval, find_wait
+from signalcanary.rollout import JUDGED, SYMBOLS_HELD, TAKEN_BACK, Observations, Phase, RolloutState
+from signalcanary.status.words import approval_needed, describe, paused
+from signalcanary.wire import format_instant
+
+
+def render_conditions(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    seen: Observations,
+    previous: Mapping[str, Any],
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """All of them, each with the time at which it last changed."""
+    moving = state.phase in JUDGED | {Phase.WAITING, Phase.ROLLING_BACK}
+    taken_back = state.phase in TAKEN_BACK
+    failure = seen.metrics.failure
+    breached = any(j.verdict is Verdict.BREACHED for j in judgements)
+    left_out = sorted({*state.held, *state.kept})
+    needed = awaits_approval(spec, state, seen, judgements, now)
+    wait = find_wait(spec, state, seen, judgements, now)
+    is_done, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
+    # What soaks serves everywhere, but is not done.
+    is_promoted = is_done or state.phase is Phase.SOAKING
+    wanted = {
+        "Promoted": (is_promoted, *_why(is_promoted, state)),
+        "RolledBack": (is_rolled_back, *_why(is_rolled_back, state)),
+        "Progressing": (moving, *_why(moving, state)),
+        # The same three in the words of kstatus, which Flux and others go by (docs/gitops.md).
+        "Ready": (is_done, *_why(is_done, state)),
+        "Reconciling": (moving, *_why(moving, state)),
+        "Stalled": (is_rolled_back, *_why(is_rolled_back, state)),
+        "Degraded": (
+            taken_back or breached or bool(left_out),
+            state.reason
+            if taken_back
+            else "ConditionBreached"
+            if breached
+            else SYMBOLS_HELD
+            if left_out
+            else "AsExpected",
+            describe(spec, state, judgements, seen, now)
+            if breached and not taken_back
+            else f"held back: {explain.names(left_out)}"
+            if left_out and not taken_back
+            else "",
+        ),
+        "Paused": (
+            state.hand.pause is not None,
+            "PausedByPerson" if state.hand.pause else "NotPaused",
+            paused(state.hand.pause) if state.hand.pause else "",
+        ),
+        "ApprovalNeeded": (
+            needed,
+            "StagePassed" if needed else "NoneNeeded",
+            approval_needed(state) if needed else "",
+        ),
+        "Waiting": (
+            wait is not None,
+            wait.reason if wait else "NotWaiting",
+            wait.message if wait else "",
+        ),
+        "MetricsAvailable": (
+            failure is None,
+            failure.reason if failure else "SourceAnswers",
+            failure.message if failure else "",
+        ),
+    }
+    before = {c["type"]: c for c in previous.get("conditions", ()) if "lastTransitionTime" in c}
+    return [
+        {
+            "type": kind,
+            "status": str(is_true),
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": before[kind]["lastTransitionTime"]
+            if kind in before and before[kind]["status"] == str(is_true)
+            else format_instant(now),
+            "observedGeneration": state.observed_generation,
+        }
+        for kind, (is_true, reason, message) in wanted.items()
+    ]
+
+
+def _why(is_true: bool, state: RolloutState) -> tuple[str, str]:
+    """Reason and message of a condition; one that is not true has only the phase to tell."""
+    return (state.reason, state.message) if is_true else (state.phase.value, "")
