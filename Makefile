@@ -30,10 +30,10 @@ demo: setup ## A good configuration promoted, a bad one rolled back; no cluster,
 test: export SIGNALCANARY_REQUIRE_CLUSTER := 1
 test: lint cluster-tools test-fast test-cluster ## Everything, the real cluster included
 
-# The files that take longest come first, and a third worker fills in while they wait.
+# The files that take longest come first, and two more workers fill in while they wait.
 .PHONY: test-fast
 test-fast: setup ## All tests that need no cluster
-	$(BIN)/pytest tests/e2e tests/sim tests/integration tests/unit -n 3 --dist loadfile \
+	$(BIN)/pytest tests/e2e tests/sim tests/integration tests/unit -n 4 --dist loadfile \
 		--no-loadscope-reorder --durations=15
 
 .PHONY: test-kills
@@ -48,7 +48,8 @@ test-outbox: setup ## Two thousand random schedules of failures against the noti
 test-cluster: export SIGNALCANARY_REQUIRE_CLUSTER := 1
 test-cluster: setup ## The tests on the real cluster, which is taken down again
 	$(CLUSTER) up
-	$(BIN)/pytest tests/cluster -m "not disruptive and not long" -n 2 --dist loadfile -v --durations=10
+	$(BIN)/pytest tests/cluster -m "not disruptive and not long" -n 2 --dist loadfile \
+		--no-loadscope-reorder -v --durations=10
 	$(BIN)/pytest tests/cluster -m disruptive -v --durations=10
 	$(BIN)/pytest tests/cluster_lifecycle -v
 

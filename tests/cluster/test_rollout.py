@@ -215,21 +215,6 @@ def test_the_metrics_of_the_report_reach_prometheus(rollout: Rollout, kubectl: K
         metric_of_every_symbol(kubectl, metric, rollout.kubectl.namespace, timeout=240)
 
 
-def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:
-    eventually("the canary's pods gone", lambda: not rollout.pods(track="canary"))
-    settled = rollout.kubectl.fails(
-        "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=5s", f"sigc/{rollout.name}"
-    )
-    assert "timed out" in settled
-    before = rollout.read()["metadata"]["resourceVersion"]
-    # Longer than the pace of looks at rest, which is 30 s.
-    waited = rollout.kubectl.fails(
-        "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=35s", f"sigc/{rollout.name}"
-    )
-    assert "timed out" in waited, "kubectl failed for another reason, and waited for nothing"
-    assert rollout.read()["metadata"]["resourceVersion"] == before
-
-
 def test_deleting_it_leaves_nothing_behind(rollout: Rollout) -> None:
     rollout.delete()
 

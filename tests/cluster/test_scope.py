@@ -18,7 +18,7 @@ def test_a_bad_symbol_is_held_back_alone_and_stays_on_what_served_it(
     rollout.apply(spec(rollout.kubectl, "v1.0"))
     before = rollout.wait_for_phase("Succeeded")["stable"]
     alone = spec(rollout.kubectl, "v2.0", ofi=0.64)
-    alone["stages"] = [{"name": "canary", "duration": "30s"}]
+    alone["stages"] = [{"name": "canary", "duration": "20s"}]
     alone["rollback"]["scope"] = "Symbol"
     rollout.apply(alone)
     rollout.wait_for_phase("Progressing")
@@ -60,3 +60,18 @@ def test_a_bad_symbol_is_held_back_alone_and_stays_on_what_served_it(
     label = "signalcanary.dev/revision"
     revisions = {pod["metadata"]["labels"][label] for pod in rollout.pods(track="stable")}
     assert revisions == {before["name"], status["stable"]["name"]}
+
+
+def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:
+    eventually("the canary's pods gone", lambda: not rollout.pods(track="canary"))
+    settled = rollout.kubectl.fails(
+        "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=5s", f"sigc/{rollout.name}"
+    )
+    assert "timed out" in settled
+    before = rollout.read()["metadata"]["resourceVersion"]
+    # Longer than the pace of looks at rest, which is 30 s.
+    waited = rollout.kubectl.fails(
+        "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=35s", f"sigc/{rollout.name}"
+    )
+    assert "timed out" in waited, "kubectl failed for another reason, and waited for nothing"
+    assert rollout.read()["metadata"]["resourceVersion"] == before
