@@ -8,6 +8,7 @@ Event (1,024 characters). Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from signalcanary.api import SignalCanarySpec
@@ -143,17 +144,43 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def late_warming(limit: timedelta, unjudged: Sequence[Judgement], stage: str) -> str:
-    """Why a canary that never became judgeable was rolled back."""
+@dataclass(frozen=True)
+class Late:
+    """A canary that is neither good nor bad by its deadline, in words.
+
+    Attributes:
+        what: what is late, and for want of what.
+        wanted: what would be enough.
+        then: what that would have done.
+    """
+
+    what: str
+    wanted: str
+    then: str
+
+    def taken_back(self) -> str:
+        """Why it was rolled back."""
+        return f"{self.what}; {self.wanted} before that would have {self.then}"
+
+    def held(self) -> str:
+        """That it is not, and what it is held for."""
+        return (
+            f"{self.what}; it is held (evaluation.onDeadline), every guard armed, for a person, "
+            f"or for {self.wanted}"
+        )
+
+
+def late_warming(limit: timedelta, unjudged: Sequence[Judgement], stage: str) -> Late:
+    """A canary that never became judgeable."""
     late = f"not judgeable {format_duration(limit)} after its windows should have been full"
-    kept = f"every condition judged at one look before that would have started stage {stage}"
-    return _late(late, _points(unjudged), kept)
+    wanted = "every condition judged at one look"
+    return Late(_late(late, _points(unjudged)), wanted, f"started stage {stage}")
 
 
 def late_stage(
     limit: timedelta, doubts: Sequence[Judgement], then: str, whole: timedelta | None
-) -> str:
-    """Why a canary that is neither good nor bad was rolled back.
+) -> Late:
+    """A canary whose stage does not end.
 
     Args:
         doubts: what was not Ok.
@@ -161,16 +188,16 @@ def late_stage(
         whole: duration of the stage, if it could not be observed in full.
     """
     late = f"not judged good {format_duration(limit)} after it was due"
-    kept = "every condition Ok at one look before that"
+    wanted = "every condition Ok at one look"
     if whole is not None:
-        kept = f"the {format_duration(whole)} of the stage observed in full, and {kept},"
-    return _late(late, _points(doubts), f"{kept} would have led to {then}")
+        wanted = f"the {format_duration(whole)} of the stage observed in full and {wanted}"
+    return Late(_late(late, _points(doubts)), wanted, f"led to {then}")
 
 
 def late_promotion(
     limit: timedelta, doubts: Sequence[Judgement], is_ready: bool, problem: str | None
-) -> str:
-    """Why a canary that had passed every stage was rolled back.
+) -> Late:
+    """A canary that has passed every stage.
 
     Args:
         doubts: what was not Ok.
@@ -183,13 +210,13 @@ def late_promotion(
         told = f": {problem[: MOST_OF_A_PROBLEM // 2]}" if problem else ""
         points.insert(0, f"its pods on the full symbol set are not ready{told}")
     late = f"not promoted {format_duration(limit)} after every stage had passed"
-    kept = "its pods on the full symbol set ready and every condition Ok at one look before that"
-    return _late(late, points, f"{kept} would have promoted it")
+    wanted = "its pods on the full symbol set ready and every condition Ok at one look"
+    return Late(_late(late, points), wanted, "promoted it")
 
 
-def _late(late: str, points: Sequence[str], kept: str) -> str:
+def _late(late: str, points: Sequence[str]) -> str:
     told = "; ".join(points[:MOST_TOLD])
-    return late + (f": {told}" if told else "") + _more(len(points)) + f"; {kept}"
+    return late + (f": {told}" if told else "") + _more(len(points))
 
 
 def _points(judgements: Sequence[Judgement]) -> list[str]:

@@ -26,6 +26,7 @@ from datetime import datetime, timedelta
 
 from signalcanary import (
     aftermath,
+    calls,
     clocks,
     explain,
     groups,
@@ -36,6 +37,7 @@ from signalcanary import (
     waiting,
 )
 from signalcanary.api import MAX_STAGES, OnDeadline, SignalCanarySpec
+from signalcanary.commands import Verb
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import (
     Judgement,
@@ -48,7 +50,9 @@ from signalcanary.moves import make_stable, new_attempt, stage_index
 from signalcanary.moves import without_canary as _without_canary
 from signalcanary.revisions import canonical_hash
 from signalcanary.rollout import (
+    APPROVAL_NEEDED,
     ARMED,
+    DEADLINE_HELD,
     DUE,
     GUARDED,
     JUDGED,
@@ -99,6 +103,7 @@ def decide(
         # Guards come first: nobody promotes what is being taken back.
         state = obey(look, state)
         state = _STEPS[state.phase](look, state)
+        state = _call_people(look, state)
         state = publication.pass_on(look, state)
         if state == settled:
             break
@@ -221,8 +226,12 @@ def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -
     A phase may take `deadline` longer than it must: than the windows take to fill, or than the
     stage's duration.
     """
-    rules = spec.evaluation
-    if rules.on_deadline is not OnDeadline.ROLLBACK or state.phase_clock is None:
+    is_held = spec.evaluation.on_deadline is OnDeadline.HOLD
+    return None if is_held else _until_late(spec, state, now)
+
+
+def _until_late(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
+    if state.phase_clock is None:
         return None
     due = timedelta(0)
     if state.phase is Phase.WARMING:
@@ -232,7 +241,7 @@ def until_deadline(spec: SignalCanarySpec, state: RolloutState, now: datetime) -
         if index is None:
             return None
         due = spec.stages[index].duration
-    return due + rules.deadline - state.phase_clock.elapsed(now)
+    return due + spec.evaluation.deadline - state.phase_clock.elapsed(now)
 
 
 def length_of_windows(spec: SignalCanarySpec) -> timedelta:
@@ -243,11 +252,23 @@ def length_of_windows(spec: SignalCanarySpec) -> timedelta:
 
 def _is_overdue(look: Look, state: RolloutState) -> bool:
     """Whether the canary is neither good nor bad long after it should have been judged."""
-    left = until_deadline(look.spec, state, look.now)
     # What an ill metrics source or market does not say, or a person keeps back, is held against
     # nobody.
     counts = not look.is_excused and not _is_held(look, state)
-    return left is not None and left <= timedelta(0) and counts
+    return _is_late(look, state) and counts
+
+
+def _is_late(look: Look, state: RolloutState) -> bool:
+    left = _until_late(look.spec, state, look.now)
+    return left is not None and left <= timedelta(0)
+
+
+def _end_overdue(look: Look, state: RolloutState, late: explain.Late) -> RolloutState:
+    """Do what is to be done with an undecided canary at the deadline."""
+    if look.spec.evaluation.on_deadline is OnDeadline.ROLLBACK:
+        return _roll_back(look, state, "DeadlineExceeded", late.taken_back())
+    why = f"{late.held()}; to take it back: {calls.command(Verb.ABORT, state, look.seen)}"
+    return moves.call(state, look.now, DEADLINE_HELD, why)
 
 
 def _roll_back(look: Look, state: RolloutState, reason: str, why: str) -> RolloutState:
@@ -327,6 +348,22 @@ def _has_passed(look: Look, state: RolloutState) -> bool:
     return (is_over or state.hand.skip is not None) and (look.all_ok if is_last else look.may_pass)
 
 
+def _call_people(look: Look, state: RolloutState) -> RolloutState:
+    """Call a person where an approval is all that is missing; drop the calls that are over.
+
+    One that sways between good and in doubt is still the one that a person was called to.
+    """
+    wants_approval = state.phase is Phase.PROGRESSING and needs_approval(look.spec, state)
+    is_held = look.spec.evaluation.on_deadline is OnDeadline.HOLD and _is_late(look, state)
+    stands = {APPROVAL_NEEDED: wants_approval, DEADLINE_HELD: is_held}
+    standing = tuple(call for call in state.calls if stands.get(call.reason))
+    state = replace(state, calls=standing)
+    if not _awaits_approval(look, state):
+        return state
+    why = calls.to_approve(state, look.seen)
+    return moves.call(state, look.now, APPROVAL_NEEDED, why)
+
+
 def _is_overridden(look: Look, state: RolloutState) -> bool:
     """Whether a person has said to promote, and nothing is there that no word stands in for."""
     is_seen = look.seen.metrics.failure is None and bool(look.judgements)
@@ -364,8 +401,8 @@ def _warming(look: Look, state: RolloutState) -> RolloutState:
     if not _is_overdue(look, state):
         return state
     unjudged = [j for j in look.judgements if not j.verdict.is_judged]
-    why = explain.late_warming(look.spec.evaluation.deadline, unjudged, look.spec.stages[0].name)
-    return _roll_back(look, state, "DeadlineExceeded", why)
+    late = explain.late_warming(look.spec.evaluation.deadline, unjudged, look.spec.stages[0].name)
+    return _end_overdue(look, state, late)
 
 
 def _start_stage(look: Look, state: RolloutState, index: int) -> RolloutState:
@@ -400,8 +437,8 @@ def _progressing(look: Look, state: RolloutState) -> RolloutState:
         then = "the promotion" if is_last else "the next stage"
         is_over = clock.elapsed(now) >= stages[index].duration
         whole = None if is_over else stages[index].duration
-        why = explain.late_stage(look.spec.evaluation.deadline, look.doubts, then, whole)
-        return _roll_back(look, state, "DeadlineExceeded", why)
+        late = explain.late_stage(look.spec.evaluation.deadline, look.doubts, then, whole)
+        return _end_overdue(look, state, late)
     if not is_last:
         return _start_stage(look, state, index + 1)
     together = format_duration(sum((stage.duration for stage in stages), timedelta(0)))
@@ -425,10 +462,10 @@ def _promoting(look: Look, state: RolloutState) -> RolloutState:
         if not _is_overdue(look, state):
             return state
         full = look.seen.track(Track.STABLE, state.canary)
-        why = explain.late_promotion(
+        late = explain.late_promotion(
             look.spec.evaluation.deadline, look.doubts, full.is_ready, full.problem
         )
-        return _roll_back(look, state, "DeadlineExceeded", why)
+        return _end_overdue(look, state, late)
     promoted = _canary(state)
     kept = guards.servers(look, state, sorted(state.held))
     why = f"{promoted.version} is promoted and serves the full symbol set"

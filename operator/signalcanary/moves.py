@@ -18,6 +18,7 @@ from signalcanary.rollout import (
     Phase,
     RolloutState,
     Transition,
+    call_of,
 )
 
 
@@ -31,8 +32,14 @@ def enter(
     is_warning: bool = False,
 ) -> RolloutState:
     """Enter a phase, or a stage, and note it in the history."""
-    phase_clock = Clock(now) if phase in DUE else None
-    state = replace(state, phase=phase, phase_since=now, phase_clock=phase_clock, queued_at=None)
+    state = replace(
+        state,
+        phase=phase,
+        phase_since=now,
+        phase_clock=Clock(now) if phase in DUE else None,
+        queued_at=None,
+        calls=(),
+    )
     return note(state, now, reason, message, is_warning=is_warning)
 
 
@@ -45,6 +52,13 @@ def note(
     transition = Transition(now, state.phase, reason, message, version, is_warning)
     history = (transition, *state.history)[:MAX_HISTORY]
     return replace(state, reason=reason, message=message, history=history)
+
+
+def call(state: RolloutState, now: datetime, reason: str, message: str) -> RolloutState:
+    """Call a person, once in a phase or stage: what comes and goes is not told again and again."""
+    if any(call.reason == reason for call in state.calls):
+        return state
+    return replace(state, calls=(*state.calls, call_of(now, reason, message)))
 
 
 def roll_back(state: RolloutState, now: datetime, reason: str, why: str) -> RolloutState:

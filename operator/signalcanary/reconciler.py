@@ -161,6 +161,7 @@ class Reconciler:
                 ladder=ladder,
                 present=present,
                 name=subject.key.name,
+                namespace=subject.key.namespace,
                 others=others,
             )
             decision = decide(subject.spec, state, observed, now)

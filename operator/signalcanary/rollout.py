@@ -26,6 +26,12 @@ SILENCE = "silence"
 SYMBOLS_HELD = "SymbolsHeld"
 """Reason of a transition that leaves the phase as it is: symbols are held back."""
 
+APPROVAL_NEEDED = "ApprovalNeeded"
+"""Why a person is called: a stage has passed, and wants an approval."""
+
+DEADLINE_HELD = "DeadlineHeld"
+"""Why a person is called: the deadline has passed, and the spec says to hold."""
+
 BEGINNINGS = frozenset({"WaitingToStart", "RolloutStarted", "RetryRequested"})
 """Reasons of the transitions that a rollout begins with."""
 
@@ -114,6 +120,21 @@ class Transition:
     message: str
     version: str
     is_warning: bool = False
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that happened within a phase and is worth an Event."""
+
+    time: datetime
+    reason: str
+    message: str
+    is_warning: bool
+
+
+def call_of(time: datetime, reason: str, message: str) -> Notice:
+    """A call for a person; one that somebody has asked for in the spec is no warning."""
+    return Notice(time, reason, message, is_warning=reason != APPROVAL_NEEDED)
 
 
 @dataclass(frozen=True)
@@ -257,16 +278,8 @@ class RolloutState:
     hand: Hand = field(default_factory=Hand)
     queued_at: datetime | None = None
     """Since when it has stood in the queue of a group that has one rollout at a time."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something that happened within a phase and is worth an Event."""
-
-    time: datetime
-    reason: str
-    message: str
-    is_warning: bool
+    calls: tuple[Notice, ...] = ()
+    """What a person is called for in this phase, or stage of it, each once; decides nothing."""
 
 
 def notices(state: RolloutState) -> tuple[Notice, ...]:
@@ -282,7 +295,7 @@ def notices(state: RolloutState) -> tuple[Notice, ...]:
         )
         for standing in state.standings.values()
     )
-    return (*said, *stand)
+    return (*said, *stand, *state.calls)
 
 
 # --------------------------------------------------------------------------- what is seen
@@ -355,7 +368,8 @@ class Observations:
         recorded: names of the revisions on record.
         ladder: what the rungs of the ladder stand for now.
         present: of a look into the past the time now, at which what it decides is done.
-        name: of the object, by which the others know it.
+        name, namespace: of the object, by which others and people know it; empty where there is
+            no cluster.
         others: that it goes with, or after.
     """
 
@@ -371,6 +385,7 @@ class Observations:
     ladder: tuple[Step, ...] = ()
     present: datetime | None = None
     name: str = ""
+    namespace: str = ""
     others: tuple[Member, ...] = ()
 
     def track(self, track: Track, revision: RevisionRef | None) -> TrackSeen:

@@ -165,6 +165,7 @@ class Sim:
     def __init__(self, spec: SignalCanarySpec) -> None:
         self.spec = spec
         self.generation = 1
+        self.name = self.namespace = ""
         self.world = World()
         self.now = START
         self.status: dict[str, Any] = {}
@@ -224,6 +225,8 @@ class Sim:
             asked=read_annotations(self.annotations),
             recorded=frozenset(self.records),
             ladder=look_up_ladder(self.spec, state, self.records, self.generation),
+            name=self.name,
+            namespace=self.namespace,
         )
 
     def look(self) -> Decision:

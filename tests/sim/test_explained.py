@@ -119,8 +119,8 @@ def test_a_stage_that_was_not_observed_in_full_says_so(progressing: Start) -> No
     del sim.world.values[ECE]
     assert rolled_back(sim) == (
         "rolling back v1: not judged good 1h after it was due: analysis gives no value of "
-        "platt_ece on BTCUSDT, 5000 rows; the 10m of the stage observed in full, and every "
-        "condition Ok at one look before that, would have led to the next stage; stable v0 keeps "
+        "platt_ece on BTCUSDT, 5000 rows; the 10m of the stage observed in full and every "
+        "condition Ok at one look before that would have led to the next stage; stable v0 keeps "
         "running"
     )
 
@@ -167,7 +167,7 @@ def test_a_promotion_tells_what_it_rests_on(progressing: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "ends", ["promoted", "breach", "never judged", "deadline", "never ready", "pods"]
+    "ends", ["promoted", "breach", "never judged", "deadline", "never ready", "pods", "held"]
 )
 def test_whatever_is_told_fits_into_an_event(start: Start, ends: str) -> None:
     # Were each of so many named, it would be more than twice what fits.
@@ -179,7 +179,7 @@ def test_whatever_is_told_fits_into_an_event(start: Start, ends: str) -> None:
         rollback={
             "conditions": [{"metric": m, "above": 0.7654321, "for": "10m"} for m in JUDGED_METRICS]
         },
-        evaluation={"deadline": "1m", "onDeadline": "Rollback"},
+        evaluation={"deadline": "1m", "onDeadline": "Hold" if ends == "held" else "Rollback"},
         signal={"calibration": {"train": "100s", "test": "100s"}},
     )
     value = {"breach": 0.87654321}.get(ends, 0.123456789)
@@ -189,17 +189,18 @@ def test_whatever_is_told_fits_into_an_event(start: Start, ends: str) -> None:
         sim.world.values = {}
     if ends == "never judged":
         sim.world.values = {}
-    if ends == "never ready":
+    if ends in ("never ready", "held"):
         sim.run_until(Phase.PROGRESSING)
-    sim.world.pods_start = ends not in ("pods", "never ready")
+    sim.name, sim.namespace = "n" * 52, "n" * 63
+    sim.world.pods_start = ends not in ("pods", "never ready", "held")
     messages, problem = set(), "x" * 5000
-    while sim.phase not in (Phase.SUCCEEDED, Phase.ROLLED_BACK):
+    while sim.phase not in (Phase.SUCCEEDED, Phase.ROLLED_BACK) and not sim.state.calls:
         sim.now += timedelta(seconds=30)
         sim.look()
-        if ends == "never ready" and sim.phase is Phase.PROMOTING:
+        if ends in ("never ready", "held") and sim.phase is Phase.PROMOTING:
             sim.world.values = {}
         for key, seen in sim.world.tracks.items():
             if not seen.is_ready:
                 sim.world.tracks[key] = type(seen)(seen.pods, seen.is_ready, problem)
-        messages |= {t.message for t in sim.last.transitions}
+        messages |= {t.message for t in (*sim.last.transitions, *sim.last.notices)}
     assert max(map(len, messages)) <= 1024

@@ -467,6 +467,7 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
             held=held,
             kept=kept,
             standings={},  # they decide nothing, or the laws on clocks would not hold
+            calls=(),
             stage_clock=clock,
             phase_clock=phase_clock,
             phase_since=history[0].time,

@@ -80,7 +80,7 @@ def stand(item: Mapping[str, Any], now: datetime) -> Standing:
     if state.phase not in JUDGED | {Phase.WAITING}:
         return Standing(Health.HEALTHY)
     is_blind = conditions.get("MetricsAvailable", {}).get("status") == "False"
-    asks = any(holds(kind) for kind in ("Paused", "ApprovalNeeded", "Waiting"))
+    asks = any(holds(kind) for kind in ("Paused", "ApprovalNeeded", "Overdue", "Waiting"))
     if is_blind or asks or _stands_still(item, state, now):
         return Standing(Health.HELD)
     return Standing(Health.PROGRESSING)

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from signalcanary.contract import Model
 from signalcanary.revisions import canonical_hash
-from signalcanary.rollout import Notice, Phase, RolloutState, Transition
+from signalcanary.rollout import APPROVAL_NEEDED, Notice, Phase, RolloutState, Transition
 
 MAX_MESSAGE_CHARS: Final = 2000
 """Of a transition's message; the whole of it is in the history of the status."""
@@ -101,9 +101,10 @@ def default_severity(phase: str, reason: str, *, has_stable: bool, is_warning: b
 
 
 def severity_of_notice(notice: Notice) -> Severity:
-    """P2 for what wants somebody's eyes, such as a condition that is critical; else P3."""
+    """P2 for what wants somebody's eyes, such as a condition that is critical, or a person's word;
+    else P3."""
     is_mild = not notice.is_warning or notice.reason == "TierWarning"
-    return Severity.P3 if is_mild else Severity.P2
+    return Severity.P3 if is_mild and notice.reason != APPROVAL_NEEDED else Severity.P2
 
 
 def build_notification(

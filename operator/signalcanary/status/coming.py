@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from signalcanary import waiting
+from signalcanary import calls, waiting
 from signalcanary.aftermath import time_left
 from signalcanary.api import OnNoData, SignalCanarySpec, Tier
+from signalcanary.commands import Verb
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import Judgement, Verdict
 from signalcanary.guards import until_due
@@ -15,6 +16,7 @@ from signalcanary.lifecycle import awaits_approval, find_wait, until_deadline
 from signalcanary.moves import stage_index
 from signalcanary.rollout import (
     ARMED,
+    DEADLINE_HELD,
     SILENCE,
     STARTING,
     Observations,
@@ -22,7 +24,7 @@ from signalcanary.rollout import (
     RolloutState,
     judged_spec,
 )
-from signalcanary.status.words import clock_time, how_to_approve, seconds, until_resumed, version_of
+from signalcanary.status.words import clock_time, seconds, version_of
 from signalcanary.windows import Wait, shown
 
 
@@ -45,7 +47,7 @@ def describe_next(
     if seen.metrics.failure is not None:
         return "goes on as soon as the metrics source answers again"
     if state.hand.pause is not None:
-        return until_resumed()
+        return calls.until_resumed(seen)
     match state.phase:
         case Phase.VERIFYING:
             return "starts the canary's pods once its artifacts are verified"
@@ -65,7 +67,7 @@ def describe_next(
             return (
                 f"stage {first.name} ({format_duration(first.duration)}) starts once every "
                 f"condition can be judged on every canary symbol{_once_open(wait)}"
-            ) + _otherwise(spec, state, now)
+            ) + _otherwise(spec, state, seen, now)
         case Phase.PROMOTING:
             assert state.canary is not None
             problem = seen.track(Track.STABLE, state.canary).problem
@@ -73,7 +75,7 @@ def describe_next(
                 f"{state.canary.version} becomes stable once its pods on the full set are ready "
                 f"and {'nothing is breached' if state.hand.promote else _all_good(spec)}"
                 f"{_once_open(wait)}"
-            ) + _otherwise(spec, state, now)
+            ) + _otherwise(spec, state, seen, now)
             return text + (f"; now: {problem}" if problem else "")
     index = stage_index(spec, state)
     if index is None or state.stage_clock is None:
@@ -84,18 +86,18 @@ def describe_next(
     )
     if needs_approval(spec, state):
         if awaits_approval(spec, state, seen, judgements, now):
-            return how_to_approve(state, then)
+            return calls.once_approved(state, seen, then)
         then += " (once approved)"
     if wait is not None:
         return f"{then}{_once_open(wait)}, if all is well then"
     if left <= timedelta(0) or state.hand.skip is not None:
-        return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, now)
+        return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, seen, now)
     opens = waiting.opens_at(spec, spec.stages[index], now + left)
     if opens is None or opens > now + left:
         then += f" (not before {shown(opens)})" if opens else " (in no window to come)"
     if state.stage_clock.blind_since is not None:
         text = f"{then} after {seconds(left)} more of observed time; the clock stands still now"
-        return text + _otherwise(spec, state, now)
+        return text + _otherwise(spec, state, seen, now)
     when = f"in {seconds(left)}, at about {clock_time(now + left)}"
     if any(j.is_critical for j in judgements):
         return f"{then} {when} at the earliest, once nothing is critical"
@@ -171,8 +173,14 @@ def _rollback(
     return f"{what} in {seconds(left)}, at about {clock_time(now + left)}, unless {why}"
 
 
-def _otherwise(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
-    """What the deadline does, while its clock runs."""
+def _otherwise(
+    spec: SignalCanarySpec, state: RolloutState, seen: Observations, now: datetime
+) -> str:
+    """What the deadline does, while its clock runs; or what a person may do about one that only
+    holds."""
+    if any(call.reason == DEADLINE_HELD for call in state.calls):
+        how = calls.command(Verb.ABORT, state, seen)
+        return f"; held beyond its deadline until then, or until a person takes it back: {how}"
     left = _deadline_in(spec, state, now)
     if left is None:
         return ""

@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from signalcanary import explain
+from signalcanary import calls, explain
 from signalcanary.api import SignalCanarySpec
 from signalcanary.evaluate import Judgement, Verdict
 from signalcanary.lifecycle import awaits_approval, find_wait
-from signalcanary.rollout import JUDGED, SYMBOLS_HELD, TAKEN_BACK, Observations, Phase, RolloutState
-from signalcanary.status.words import approval_needed, describe, paused
+from signalcanary.rollout import (
+    DEADLINE_HELD,
+    JUDGED,
+    SYMBOLS_HELD,
+    TAKEN_BACK,
+    Observations,
+    Phase,
+    RolloutState,
+)
+from signalcanary.status.words import describe
 from signalcanary.wire import format_instant
 
 
@@ -31,6 +39,7 @@ def render_conditions(
     left_out = sorted({*state.held, *state.kept})
     needed = awaits_approval(spec, state, seen, judgements, now)
     wait = find_wait(spec, state, seen, judgements, now)
+    held = next((call for call in state.calls if call.reason == DEADLINE_HELD), None)
     is_done, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
     # What soaks serves everywhere, but is not done.
     is_promoted = is_done or state.phase is Phase.SOAKING
@@ -60,12 +69,17 @@ def render_conditions(
         "Paused": (
             state.hand.pause is not None,
             "PausedByPerson" if state.hand.pause else "NotPaused",
-            paused(state.hand.pause) if state.hand.pause else "",
+            calls.paused(state.hand.pause) if state.hand.pause else "",
         ),
         "ApprovalNeeded": (
             needed,
             "StagePassed" if needed else "NoneNeeded",
-            approval_needed(state) if needed else "",
+            calls.approval_needed(state) if needed else "",
+        ),
+        "Overdue": (
+            held is not None,
+            held.reason if held else "NotOverdue",
+            held.message if held else "",
         ),
         "Waiting": (
             wait is not None,

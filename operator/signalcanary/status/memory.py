@@ -20,10 +20,12 @@ from signalcanary.rollout import (
     Clock,
     Hand,
     Held,
+    Notice,
     Phase,
     RolloutState,
     Transition,
     Word,
+    call_of,
 )
 from signalcanary.tiers import Standing, Streak
 from signalcanary.wire import format_instant, parse_instant
@@ -73,6 +75,7 @@ def remember(state: RolloutState) -> dict[str, Any]:
             {"condition": key, **_write_standing(standing)}
             for key, standing in sorted(state.standings.items())
         ],
+        "calls": [_write_call(call) for call in state.calls],
         "history": [_write_transition(transition) for transition in state.history],
     }
 
@@ -120,6 +123,7 @@ def parse(status: Mapping[str, Any]) -> RolloutState:
             for kept in status.get("kept", ())
         },
         standings={tier["condition"]: _read_standing(tier) for tier in status.get("tiers", ())},
+        calls=tuple(_read_call(call) for call in status.get("calls", ())),
         history=history,
     )
 
@@ -236,6 +240,14 @@ def _read_standing(tier: Mapping[str, Any]) -> Standing:
         easing_since=maybe(parse_instant, tier.get("easingSince")),
         message=tier["message"],
     )
+
+
+def _write_call(call: Notice) -> dict[str, str]:
+    return {"reason": call.reason, "since": format_instant(call.time), "message": call.message}
+
+
+def _read_call(call: Mapping[str, str]) -> Notice:
+    return call_of(parse_instant(call["since"]), call["reason"], call["message"])
 
 
 def _write_transition(transition: Transition) -> dict[str, str]:

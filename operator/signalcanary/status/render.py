@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from signalcanary import calls
 from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.contract import format_duration
 from signalcanary.evaluate import Bound, Judgement, MetricsSeen, Verdict, measure, worst
@@ -71,7 +72,7 @@ def render(
         "next": describe_next(spec, state, judgements, seen, now),
         "stage": memory["stage"] and memory["stage"] | _progress(spec, state, now),
         "candidate": ref.version if (ref := state.canary or state.rejected) else None,
-        "subject": words.subject_of(state),
+        "subject": calls.subject_of(state),
         "warmup": _warmup(judged, state, seen.metrics),
         "health": _health(judgements),
         "summary": words.summarise(judgements, state, now) or _last_summary(state, previous),

@@ -118,7 +118,7 @@ def build_status_schema() -> dict[str, Any]:
             "A condition by the Kubernetes API conventions.",
             type=_text(
                 "Promoted, RolledBack, Progressing, Ready, Reconciling, Stalled, Degraded, Paused, "
-                "ApprovalNeeded, Waiting or MetricsAvailable."
+                "ApprovalNeeded, Overdue, Waiting or MetricsAvailable."
             ),
             status={**_text("Whether it holds."), "enum": ["True", "False", "Unknown"]},
             reason=_text("Why, in one CamelCase word."),
@@ -276,6 +276,15 @@ def build_status_schema() -> dict[str, Any]:
                 },
             ),
             "The symbols that the stable revision does not serve.",
+        ),
+        calls=_list_of(
+            _object(
+                "A person is called, once in a phase or stage.",
+                reason=_text("ApprovalNeeded or DeadlineHeld."),
+                since=_time("When."),
+                message=_text("What for, and what to type."),
+            ),
+            "What a person is called for; kept here so that each is told once.",
         ),
         tiers=_list_of(
             _object(

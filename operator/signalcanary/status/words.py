@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from signalcanary import explain
+from signalcanary import calls, explain
 from signalcanary.api import SignalCanarySpec
-from signalcanary.commands import Verb, annotation
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import Judgement, Silence, Verdict, shown_end, silence_of
 from signalcanary.lifecycle import awaits_approval, find_wait
@@ -17,7 +16,6 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
-    Word,
 )
 
 MAX_BREACHES_TOLD = 5
@@ -62,7 +60,7 @@ def describe(
         told = "; ".join(j.message for j in breached[:MAX_BREACHES_TOLD])
         return told + (f"; and {more} more" if more > 0 else "")
     if state.hand.pause is not None:
-        return paused(state.hand.pause)
+        return calls.paused(state.hand.pause)
     if state.phase is Phase.SOAKING:
         unknown = [j for j in judgements if not j.verdict.is_judged]
         problem = seen.track(Track.STABLE, state.stable).problem
@@ -89,7 +87,7 @@ def describe(
     if critical and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         return f"holding: {critical[0].message}: no stage is passed and nothing promoted"
     if awaits_approval(spec, state, seen, judgements, now):
-        return approval_needed(state)
+        return calls.approval_needed(state)
     if wait is not None:
         return f"holding: {wait.message}: no stage begins and nothing is promoted"
     unproven = [j for j in judgements if j.verdict is Verdict.UNPROVEN]
@@ -151,44 +149,3 @@ def _line(judgement: Judgement, state: RolloutState, now: datetime) -> str:
     if judgement.samples is not None:
         line += f", {judgement.samples} samples"
     return line if judgement.verdict.is_judged else f"{line} ({judgement.message})"
-
-
-# --------------------------------------------------------------------------- a person's hand
-
-
-def subject_of(state: RolloutState) -> str | None:
-    """What a command is about at present, ready to be copied into an annotation."""
-    ref = state.restoring or state.canary or state.rejected or state.stable
-    if ref is None:
-        return None
-    stage = f"/{state.stage}" if state.phase is Phase.PROGRESSING else ""
-    return f"{ref.name}-{ref.attempt}{stage}"
-
-
-def paused(pause: Word) -> str:
-    return (
-        f"paused by {pause} since {pause.at:%Y-%m-%d %H:%M:%S} UTC: no stage begins or ends and "
-        "nothing is promoted; every guard stays armed"
-    )
-
-
-def until_resumed() -> str:
-    return (
-        f"goes on where it is once it is resumed (the annotation {annotation(Verb.PAUSE)} is gone)"
-    )
-
-
-def approval_needed(state: RolloutState) -> str:
-    of = f"{state.stage} of {version_of(state)}"
-    return f"stage {of} has passed and waits for a person's approval"
-
-
-def how_to_approve(state: RolloutState, then: str) -> str:
-    subject = subject_of(state)
-    told = f"{then} once approved: {annotation(Verb.APPROVE)}: {subject}"
-    was_approved = any(
-        answer.verb == Verb.APPROVE and answer.about == subject and not answer.refusal
-        for answer in state.hand.answers
-    )
-    # The same words once more would be the same command, which has been answered.
-    return told + (", with other words than before, as it was edited since" if was_approved else "")

@@ -315,8 +315,9 @@ INTRO = """# Every phase and every event
 Written by `make docs` from `tests/unit/edges/test_events.py`, which lets every event happen in
 every phase, under an operator that has just been started, and looks until it is at rest; a test
 keeps it in step. v1 serves, v0 did before, and v2 is rolled out: it may start only after a while,
-has model files, two stages, of which the second wants an approval (the desk gives it when it is
-asked), a soak, and rollbacks are verified. From RollingBack on, v2 has been taken back by a breach.
+has model files, two stages, of which the second wants an approval (the desk is called by
+`ApprovalNeeded`, and gives it), a soak, and rollbacks are verified. From RollingBack on, v2 has
+been taken back by a breach.
 What the phases are: [lifecycle.md](lifecycle.md).
 
 After every look, whatever happens: something serves, and `NAME-active` says what;
@@ -383,8 +384,9 @@ def page(played: Played) -> str:
         rows: dict[tuple[str, ...], list[Phase]] = {}
         for phase in phases:
             cell = played.cells[event.name, phase]
-            # The desk's approvals are no part of it.
-            usual = {r for _, r in cell.story} | (set() if is_asked else {"CommandDone"})
+            # The desk's approvals are no part of it, nor what it is called to them by.
+            desk = {"ApprovalNeeded"} if is_asked else {"ApprovalNeeded", "CommandDone"}
+            usual = {r for _, r in cell.story} | desk
             told = [reason for reason in cell.told if reason not in usual]
             row = (story_of(cell, played), in_words(cell, played), ", ".join(told) or "–")
             rows.setdefault((cell.answer, *row) if is_asked else row, []).append(phase)

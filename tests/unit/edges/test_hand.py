@@ -97,6 +97,27 @@ async def test_what_was_asked_for_while_nobody_looked_is_done_now(world: World) 
     assert state_of(world).hand.pause.at == world.poller._now()
 
 
+async def test_a_person_is_called_once_whatever_restarts_and_told_what_to_type(
+    world: World,
+) -> None:
+    world.create(stages=[{"name": "canary", "duration": "0s", "approval": "Required"}])
+    await world.settle()
+    await world.rounds(2, STEP)
+    world.restart()
+    assert await world.poller.resync()
+    await world.rounds(3, STEP)
+    told = [said for said in world.cluster.events.values() if said == "ApprovalNeeded"]
+    assert told == ["ApprovalNeeded"]
+    (call,) = world.status()["calls"]
+    what = f"signalcanary.dev/approve={world.status()['subject']}"
+    command = f"kubectl annotate --overwrite -n default sigc demo {what}"
+    assert call["message"].endswith(f"; to approve: {command}")
+    assert command in world.status()["next"]
+    annotate(world, approve=what.partition("=")[2])
+    await world.rounds(1, STEP)
+    assert "calls" not in world.status()
+
+
 async def test_a_former_revision_serves_again_and_its_record_is_kept_for_that(
     world: World,
 ) -> None:

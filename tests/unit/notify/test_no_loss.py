@@ -1,10 +1,14 @@
-"""No transition is lost, whatever fails in whatever order: it is told, or its loss is."""
+"""No transition is lost, whatever fails in whatever order: it is told, or its loss is.
+
+Nor is a call for a person that still stands; of one that is over nobody need be told.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from notify_kit import Canary, FakeSender, Station
 from signalcanary.notify.notification import id_of
 from signalcanary.notify.receivers import MessageRefused, ServerFailed, Throttled, Unreachable
 from signalcanary.notify.render import Message
-from signalcanary.rollout import MAX_HISTORY, Phase
+from signalcanary.rollout import APPROVAL_NEEDED, MAX_HISTORY, Phase, call_of
 
 SCHEDULES = int(os.environ.get("SIGNALCANARY_OUTBOX_SCHEDULES", "50"))
 
@@ -31,6 +35,7 @@ UIDS = ("one", "two", "three")
 
 ACTIONS = st.one_of(
     st.tuples(st.just("transition"), st.sampled_from(UIDS), st.booleans()),
+    st.tuples(st.just("call"), st.sampled_from(UIDS), st.booleans()),
     st.tuples(st.just("burst"), st.sampled_from(UIDS), st.integers(2, 14)),
     st.tuples(st.just("receiver"), st.sampled_from(["hook", "other"]), st.sampled_from([*ERRORS])),
     st.tuples(st.just("records"), st.sampled_from([None, None, "away", "the answer is lost"])),
@@ -71,6 +76,7 @@ class Simulation:
         self.count = 0
         self.missed_told = dict.fromkeys(config["receivers"], 0)
         self.on_record: list[str] = []
+        self.calls: set[str] = set()
 
     def before(self, message: Message) -> None:
         error = ERRORS[self.health[message.batch.receiver]]
@@ -89,6 +95,16 @@ class Simulation:
         if is_noted:
             self.station.note(canary)
 
+    def call(self, uid: str, is_noted: bool) -> None:
+        """A person is called, and what they were called for before is over."""
+        canary = self.canaries.setdefault(uid, Canary(uid=f"uid-{self.count}", name=uid))
+        self.count += 1
+        told = call_of(self.station.now(), APPROVAL_NEEDED, f"n{self.count}")
+        canary.state = replace(canary.state, calls=(told,))
+        self.calls.add(id_of(canary.uid, told))
+        if is_noted:
+            self.station.note(canary)
+
     def restart(self) -> None:
         self.station.restart()
         for canary in self.canaries.values():  # every object is looked at by a new leader
@@ -98,6 +114,8 @@ class Simulation:
         match action:
             case ("transition", uid, is_noted):
                 self.transition(uid, is_noted)
+            case ("call", uid, is_noted):
+                self.call(uid, is_noted)
             case ("burst", uid, count):
                 for _ in range(count):
                     self.transition(uid, True)
@@ -122,7 +140,7 @@ class Simulation:
         canary = self.canaries.pop(uid)
         self.station.note(canary)
         self.station.notifier.forget(canary.uid)
-        noted = self.expected.pop(uid)
+        noted = self.expected.pop(uid, [])
         if self.station.records.trouble is None:
             await self.station.steps(3, 400.0)
             self.on_record += noted[-MAX_HISTORY:]
@@ -147,6 +165,11 @@ class Simulation:
         return len(outbox.pending)
 
 
+def standing(simulation: Simulation, uid: str) -> list[str]:
+    canary = simulation.canaries[uid]
+    return [id_of(canary.uid, call) for call in canary.state.calls]
+
+
 @settings(max_examples=SCHEDULES, deadline=None)
 @given(st.lists(ACTIONS, max_size=40))
 def test_every_transition_is_told_or_its_loss_is(actions: list[tuple[Any, ...]]) -> None:
@@ -157,6 +180,7 @@ def test_every_transition_is_told_or_its_loss_is(actions: list[tuple[Any, ...]])
         told = set(simulation.sender.ids(receiver))
         for uid in simulation.canaries:
             lost = [key for key in simulation.expected[uid] if key not in told]
+            lost += [key for key in standing(simulation, uid) if key not in told]
             assert not lost or simulation.missed_told[receiver], (receiver, uid, lost)
         # The newest ten of each object are in its status, and so never lost at all.
         for uid in simulation.canaries:
@@ -171,12 +195,14 @@ def test_without_a_crash_each_is_told_once_and_in_order(actions: list[tuple[Any,
         simulation = Simulation(Path(folder))
         actions = [a for a in actions if a[-1] != "refuses"]
         # With each transition handed over, as the reconciler does.
-        actions = [(*a[:-1], True) if a[0] == "transition" else a for a in actions]
+        actions = [(*a[:-1], True) if a[0] in ("transition", "call") else a for a in actions]
         with_steps = [each for a in actions for each in (a, ("step", 1))]
         asyncio.run(simulation.run(with_steps))
     told = simulation.sender.ids("hook")
     assert len(told) == len(set(told))
-    assert simulation.missed_told["hook"] or len(told) == simulation.count
+    told = [key for key in told if key not in simulation.calls]
+    transitions = simulation.count - len(simulation.calls)
+    assert simulation.missed_told["hook"] or len(told) == transitions
     for uid in simulation.canaries:
         expected = [key for key in simulation.expected[uid] if key in set(told)]
         assert [key for key in told if key in expected] == expected

@@ -28,7 +28,14 @@ from prometheus_client import CollectorRegistry
 from signalcanary.api import Tier
 from signalcanary.notify.notifier import Notifier, Pace, World
 from signalcanary.notify.receivers import MessageRefused, Throttled, Unreachable
-from signalcanary.rollout import MAX_HISTORY, Phase, Standing
+from signalcanary.rollout import (
+    APPROVAL_NEEDED,
+    DEADLINE_HELD,
+    MAX_HISTORY,
+    Phase,
+    Standing,
+    call_of,
+)
 from signalcanary.telemetry import OperatorMetrics
 
 HOOK = {"webhook": {"url": "http://127.0.0.1:9/hook"}}
@@ -137,6 +144,30 @@ async def test_a_notice_is_told_once_while_it_stands_and_fires_no_alert(tmp_path
     await settle(station)
     assert station.sender.told()[2:] == ["ECE is well again"]
     assert "am" not in station.sender.sent
+
+
+@pytest.mark.parametrize("reason", [APPROVAL_NEEDED, DEADLINE_HELD])
+async def test_a_person_is_called_once_and_again_after_a_restart_only_if_they_were_not_reached(
+    station: Station, reason: str
+) -> None:
+    await station.steps()
+    station.sender.before = failing(Unreachable("away"))
+    demo = canary(station, "one")
+    call = call_of(station.now(), reason, "you are wanted")
+    demo.state = replace(demo.state, phase=Phase.PROGRESSING, calls=(call,))
+    for _ in range(2):
+        station.note(demo)
+        await settle(station)
+        station.restart()
+    assert station.sender.told() == []
+    station.sender.before = lambda message: None
+    for _ in range(3):
+        station.note(demo)
+        await settle(station)
+        station.restart()
+    assert station.sender.told() == ["one", "you are wanted"]
+    told = station.sender.sent["hook"][1].notifications[0]
+    assert (told.severity, told.phase, told.reason) == ("P2", "Progressing", reason)
 
 
 async def test_what_happened_before_notifications_were_on_is_not_told(station: Station) -> None:

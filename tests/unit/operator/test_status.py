@@ -18,6 +18,8 @@ from signalcanary.evaluate import Measurement, MetricsSeen, SourceFailure
 from signalcanary.lifecycle import decide
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
+    APPROVAL_NEEDED,
+    DEADLINE_HELD,
     GUARDED,
     MAX_HISTORY,
     WITH_CANARY,
@@ -33,6 +35,7 @@ from signalcanary.rollout import (
     TrackSeen,
     Transition,
     Word,
+    call_of,
 )
 from signalcanary.status import WorkloadSeen, last_evaluation, parse, render
 from signalcanary.status.schema import build_status_schema
@@ -139,6 +142,9 @@ HANDS = st.builds(
 )
 
 
+CALLS = st.builds(call_of, INSTANTS, st.sampled_from([APPROVAL_NEEDED, DEADLINE_HELD]), WORDS)
+
+
 @st.composite
 def states(draw: st.DrawFn) -> RolloutState:
     """What `decide` can leave behind: it has entered its phase, which history tells."""
@@ -173,6 +179,7 @@ def states(draw: st.DrawFn) -> RolloutState:
         held=draw(st.dictionaries(WORDS, HELD, max_size=3)) if guarded else {},
         kept=draw(st.dictionaries(WORDS, st.none() | REFS, max_size=3)),
         standings=draw(st.dictionaries(WORDS, STANDINGS, max_size=3)) if guarded else {},
+        calls=tuple(draw(st.lists(CALLS, max_size=2))) if guarded else (),
         history=history,
     )
 
