@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.sim.namespace_kit import Namespace
 
 from examples_kit import EXAMPLES, SCALES, load_example, scale_down
 from signalcanary.api import Of, SignalCanarySpec
@@ -42,6 +43,11 @@ GOOD = {
     },
     "same-signal-faster": {"lag_seconds": 0.4},
     "step-by-step": {"response_seconds": 0.4},
+    "in-session": {},
+    "together/btc": {},
+    "together/alts": {},
+    "in-turn/majors": {},
+    "in-turn/alts": {},
 }
 """What healthy canaries of each show, beside what all show."""
 
@@ -378,3 +384,107 @@ def test_slow_answers_take_a_step_back_that_was_approved(begin: Start) -> None:
     took = sim.run_until(Phase.ROLLED_BACK, within=HOUR)
     assert 5 * MINUTE <= took <= 7 * MINUTE
     assert serving(sim) == ["v1.0"]
+
+
+# --------------------------------------------------------------------------- in-session
+
+
+def test_a_session_s_rollout_moves_on_in_its_windows_alone(begin: Start) -> None:
+    """Begun on a Friday at 09:00 in London; every time here is UTC, an hour behind."""
+    sim = begin("in-session")
+    sim.run(71 * HOUR, step=HOUR)
+    assert sim.phase is Phase.WAITING
+    assert sim.status["next"] == "starts v2.1 at Mon 2026-05-04 08:00 UTC"
+    assert plan(sim.state) == (), "no pod of it is there"
+    sim.run(HOUR + MINUTE, step=longest_step(sim))
+    assert (sim.phase, sim.state.stage) == (Phase.PROGRESSING, "shadow")
+    moved = {}
+    while sim.phase is not Phase.SUCCEEDED:
+        stage = sim.state.stage
+        sim.run(MINUTE, longest_step(sim))
+        if (sim.phase, sim.state.stage) != (Phase.PROGRESSING, stage):
+            moved.setdefault(stage, sim.now)
+    # The shadow was over at 09:00, in the blackout; the canary at 17:30, after hours, and when New
+    # York had closed nobody was at work in London.
+    assert f"{moved['shadow']:%a %H:%M}" == "Mon 09:30"
+    assert f"{moved['canary']:%a %H:%M}" == "Tue 08:00"
+
+
+def test_a_guard_waits_for_no_session(begin: Start) -> None:
+    sim = begin("in-session")
+    sim.run(72 * HOUR, step=HOUR)
+    sim.run_until(Phase.PROGRESSING, within=HOUR)
+    sim.run(9 * HOUR + 45 * MINUTE, step=longest_step(sim))
+    assert sim.status["message"].startswith("holding: it is a blackout, until Tue 2026-05-05 08:00")
+    sim.world.values["slice_auc_active_period"] = 0.4
+    assert sim.run_until(Phase.ROLLED_BACK, within=HOUR) <= 12 * MINUTE
+
+
+# --------------------------------------------------------------------------- together, in turn
+
+
+def namespace_of(folder: str, *names: str) -> Namespace:
+    """Both examples of a folder, applied together."""
+    documents = [load_example(f"{folder}/{name}") for name in names]
+    return Namespace(**{d["metadata"]["name"]: d["spec"] for d in documents})
+
+
+@pytest.fixture
+def together() -> Namespace:
+    return namespace_of("together", "btc", "alts")
+
+
+@pytest.fixture
+def in_turn() -> Namespace:
+    return namespace_of("in-turn", "majors", "alts")
+
+
+def test_a_basket_is_promoted_together(together: Namespace) -> None:
+    together.run(8 * HOUR, MINUTE)
+    assert set(together.phases.values()) == {Phase.PROGRESSING}
+    assert together.waits("together-btc") == (
+        "GroupNotReady",
+        "it is ready, and waits for together-alts of group basket",
+    )
+    together.run(6 * HOUR, MINUTE)
+    assert together.all_in(Phase.SUCCEEDED)
+    promoted = [m.state.history[0].time for m in together.members.values()]
+    assert max(promoted) - min(promoted) <= 2 * MINUTE
+
+
+def test_a_basket_is_taken_back_together(together: Namespace) -> None:
+    together.run(2 * HOUR, MINUTE)
+    together["together-alts"].world.values["platt_ece"] = 0.3
+    together.run(10 * MINUTE, MINUTE)
+    assert together.all_in(Phase.ROLLED_BACK)
+    assert together["together-btc"].state.reason == "GroupRolledBack"
+
+
+def test_the_second_begins_when_the_first_has_succeeded(in_turn: Namespace) -> None:
+    in_turn.run(5 * HOUR, MINUTE)
+    assert in_turn.phases == {
+        "in-turn-majors": Phase.PROGRESSING,
+        "in-turn-alts": Phase.WAITING,
+    }
+    in_turn.run(2 * HOUR, MINUTE)
+    assert in_turn.phases == {
+        "in-turn-majors": Phase.SUCCEEDED,
+        "in-turn-alts": Phase.PROGRESSING,
+    }
+    in_turn.run(6 * HOUR, MINUTE)
+    assert in_turn.all_in(Phase.SUCCEEDED)
+
+
+def test_the_second_waits_on_where_the_first_is_taken_back(in_turn: Namespace) -> None:
+    in_turn.run(HOUR, MINUTE)
+    in_turn["in-turn-majors"].world.values["platt_ece"] = 0.3
+    in_turn.run(HOUR, MINUTE)
+    assert in_turn.phases["in-turn-majors"] is Phase.ROLLED_BACK
+    assert in_turn.waits("in-turn-alts") == (
+        "AfterOthers",
+        "it comes after in-turn-majors, which is RolledBack, not Succeeded",
+    )
+    in_turn["in-turn-majors"].world.values["platt_ece"] = 0.05
+    in_turn["in-turn-majors"].edit(version="v1.4.1")
+    in_turn.run(14 * HOUR, MINUTE)
+    assert in_turn.all_in(Phase.SUCCEEDED)
