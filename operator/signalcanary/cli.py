@@ -179,7 +179,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_lint_options(lint: argparse.ArgumentParser) -> None:
     """The options of the verb."""
-    lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="manifest; - is stdin")
+    lint.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="manifest, or folder of manifests; - is stdin",
+    )
     lint.add_argument(
         "--live",
         action="store_true",

@@ -8,7 +8,7 @@ goes back before its pods have run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from signalcanary import explain
@@ -105,7 +105,7 @@ def _order(look: Look) -> Wait | None:
     if look.spec.after is None:
         return None
     others = {member.name: member for member in look.seen.others}
-    ring = _ring(look.seen.name, {look.seen.name: look.spec.after or ()} | _afters(look))
+    ring = find_ring(look.seen.name, {look.seen.name: look.spec.after or ()} | _afters(look))
     if ring is not None:
         text = f"the order goes in a ring: {' after '.join(ring)}: take one of them out"
         return Wait("OrderCycle", text)
@@ -123,7 +123,7 @@ def _afters(look: Look) -> dict[str, tuple[str, ...]]:
     return {member.name: member.after for member in look.seen.others}
 
 
-def _ring(start: str, after: dict[str, tuple[str, ...]]) -> list[str] | None:
+def find_ring(start: str, after: Mapping[str, Sequence[str]]) -> list[str] | None:
     """The way from a name back to itself; None if there is none."""
     ways, known = [[start]], {start}
     while ways:

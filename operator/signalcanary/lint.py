@@ -62,12 +62,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Checked:
-    """One SignalCanary of a file; `spec` is None if it has problems."""
+    """One SignalCanary of a file.
+
+    Attributes:
+        spec: None if it has problems.
+        after_line: of the file, where `spec.after` stands.
+    """
 
     name: str
     namespace: str
     metadata: Mapping[str, Any]
     spec: SignalCanarySpec | None
+    after_line: int = 1
 
 
 def explain(spec: SignalCanarySpec) -> list[str]:
@@ -212,6 +218,7 @@ def _check_document(document: Any, node: Any) -> tuple[Checked | None, list[Prob
         str(metadata.get("namespace", "default")),
         {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)},
         None if problems else spec,
+        _line(node, ("spec", "after")),
     )
     return checked, problems
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from signalcanary.lint import Checked, Problem, check, explain
+from signalcanary.lint_order import check_together
 from signalcanary.outlook import describe as describe_schedule
 from signalcanary.output import show
 
@@ -24,6 +25,7 @@ PROBLEMS: Final = 1
 USAGE: Final = 2
 UNREADABLE: Final = 4
 """The metrics source cannot be read: of the manifest nothing is known to be wrong."""
+_SUFFIXES: Final = (".json", ".yaml", ".yml")
 
 
 @dataclass
@@ -37,7 +39,7 @@ class _Canary:
 @dataclass
 class _File:
     name: str
-    problems: tuple[Problem, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
     failure: str | None = None
     canaries: list[_Canary] = field(default_factory=list)
 
@@ -56,14 +58,13 @@ def run_lint(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"signalcanary lint: {error}", file=sys.stderr)
         return USAGE
-    files = []
-    for path in args.files:
-        file = _read(path)
+    files = [_read(path) for given in args.files for path in _manifests(given)]
+    for file in files:
         for canary in file.canaries:
             _look_ahead(canary, args.speed)
             if args.live and canary.checked.spec is not None:
                 canary.asked = _ask(canary.checked, args, sources)
-        files.append(file)
+    _look_beside(files)
     codes = {file.exit_code for file in files}
     code = next((c for c in (PROBLEMS, UNREADABLE) if c in codes), OK)
     text = "".join(f"{line}\n" for file in files for line in _lines(file))
@@ -97,14 +98,35 @@ def _sources(args: argparse.Namespace) -> Mapping[str, SourceConfig]:
         raise ValueError(str(error)) from None
 
 
+def _manifests(given: Path) -> list[Path]:
+    """The files of a folder that `kubectl apply -f FOLDER` would take; of a file, itself."""
+    if not given.is_dir():
+        return [given]
+    found = sorted(p for p in given.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    return found or [given]
+
+
 def _read(path: Path) -> _File:
     name = str(path)
+    if path.is_dir():
+        return _File(
+            name, failure=f"no manifest in this folder: none ends in {', '.join(_SUFFIXES)}"
+        )
     try:
         text = sys.stdin.read() if name == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return _File(name, failure=str(getattr(error, "strerror", None) or error))
     report = check(text)
-    return _File(name, report.problems, canaries=[_Canary(one) for one in report.found])
+    return _File(name, list(report.problems), canaries=[_Canary(one) for one in report.found])
+
+
+def _look_beside(files: list[_File]) -> None:
+    """Say of each what it comes to beside the others."""
+    places = [(file, canary) for file in files for canary in file.canaries]
+    together = check_together([canary.checked for _, canary in places])
+    for (file, canary), beside in zip(places, together, strict=True):
+        file.problems += beside.problems
+        canary.notes += beside.notes
 
 
 def _look_ahead(canary: _Canary, speed: float) -> None:

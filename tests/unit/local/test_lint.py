@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from signalcanary.api import MAX_NAME_LENGTH
+from signalcanary.cli import main
 from signalcanary.lint import check
+from signalcanary.lint_order import Together, check_together
 from signalcanary.outlook import describe
 
 ROOT = Path(__file__).parents[3]
@@ -264,3 +266,89 @@ def test_a_schedule_is_laid_out_and_one_that_can_never_end_is_said_to() -> None:
     (checked,) = check(GOOD).found
     assert checked.spec is not None
     assert describe(checked.spec, now) == []
+
+
+# --------------------------------------------------------------------------- several at once
+
+
+def manifest(name: str, *lines: str, namespace: str = "default") -> str:
+    text = GOOD.replace("name: ofi", f"name: {name}\n  namespace: {namespace}")
+    return text + "".join(f"  {line}\n" for line in lines)
+
+
+def beside(*texts: str) -> list[Together]:
+    return check_together([one for text in texts for one in check(text).found])
+
+
+def test_a_ring_over_several_files_is_an_error_in_each_that_names_it() -> None:
+    found = beside(
+        manifest("a", "after: [b]"),
+        manifest("b", "group: {name: g}", "after: [c, d]"),
+        manifest("c", "after: [a]"),
+        manifest("d"),
+    )
+    said = [[p.describe("f") for p in one.problems] for one in found]
+    ring = "spec.after: the order goes in a ring"
+    assert said == [
+        [f"f:11: {ring}: a after b after c after a: take one of them out"],
+        [f"f:12: {ring}: b after c after a after b: take one of them out"],
+        [f"f:11: {ring}: c after a after b after c: take one of them out"],
+        [],
+    ]
+
+
+def test_a_ring_is_of_one_namespace() -> None:
+    a, b = manifest("a", "after: [b]"), manifest("b", "after: [a]", namespace="other")
+    assert [one.problems for one in beside(a, b)] == [(), ()]
+    assert "which is in none of these files" in beside(a, b)[0].notes[0]
+
+
+def test_itself_is_the_smallest_ring() -> None:
+    (one,) = beside(manifest("a", "after: [a]"))
+    assert one.problems[0].message.startswith("the order goes in a ring: a after a")
+
+
+def test_what_is_missing_is_told_and_no_mistake() -> None:
+    one, other = beside(manifest("a", "after: [b, features]"), manifest("b", "group: {name: desk}"))
+    assert one.notes == (
+        "comes after features, which is in none of these files: it does not start before "
+        "namespace default has a features that is Succeeded",
+    )
+    assert other.notes == (
+        "group desk: nobody else in these files is of it: it goes with those of namespace default "
+        "that are",
+    )
+    assert not one.problems + other.problems
+
+
+def test_a_file_with_mistakes_is_there_all_the_same() -> None:
+    found = beside(manifest("a", "after: [b]"), manifest("b", "stagez: []"))
+    assert found == [Together((), ()), Together((), ())]
+
+
+def test_one_pace_holds_for_a_group() -> None:
+    one, other = beside(
+        manifest("a", "group: {name: g}"), manifest("b", "group: {name: g, pace: InTurn}")
+    )
+    assert one.notes == ("group g: b says pace: InTurn, which holds for all of it",)
+    assert other.notes == ()
+
+
+def test_a_folder_is_what_kubectl_would_apply_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "manifests"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "b.yml").write_text(manifest("b", "after: [a]"))
+    (folder / "a.yaml").write_text(manifest("a", "after: [b]"))
+    (folder / "README.md").write_text("none")
+    (folder / "deeper" / "c.yaml").write_text("none")
+    (tmp_path / "empty").mkdir()
+    assert main(["lint", str(folder), str(tmp_path / "empty")]) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  ")]
+    ring = "the order goes in a ring"
+    assert said == [
+        f"{folder}/a.yaml:11: spec.after: {ring}: a after b after a: take one of them out",
+        f"{folder}/b.yml:11: spec.after: {ring}: b after a after b: take one of them out",
+        f"{tmp_path}/empty: no manifest in this folder: none ends in .json, .yaml, .yml",
+    ]
