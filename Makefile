@@ -6,6 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER := $(PYTHON) hack/cluster/cluster.py
+# Where an environment forbids it, as images often do, every process compiles the package anew, and
+# every pytest worker all tests: half of the time that it takes to collect them.
+unexport PYTHONDONTWRITEBYTECODE
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@echo "== installing the locked dependencies into $(VENV)"
