@@ -71,6 +71,9 @@ def _test(judged: Mapping[str, Any], condition: Condition | None) -> str:
         return f"{LITERAL} (the condition is not in the spec any more)"
     if condition.query is not None:
         return f"{LITERAL}, as for every query of one's own"
+    if condition.is_guarded and judged.get("value") is None:
+        # Whether bounds come with it shows when there is a value.
+        return f"{ANYTIME}, where they come with the value"
     if condition.is_guarded:
         return f"{LITERAL}, as no evidence is exported beside it"
     return LITERAL
@@ -116,22 +119,25 @@ def _would_change(judged: Mapping[str, Any], condition: Condition | None) -> str
     lasts = f" {debounce.describe()}".rstrip()
     evidence = judged.get("evidence")
     if evidence is None:
-        rolls_back = f"a value {side} {limit}{lasts}"
+        rollback = f"a rollback takes a value {side} {limit}{lasts}"
     else:
-        rolls_back = f"a {'lower' if is_above else 'upper'} bound of late {side} {limit}{lasts}"
+        bound = "a lower" if is_above else "an upper"
+        rollback = f"a rollback takes {bound} bound of late {side} {limit}{lasts}"
         edge = evidence.get("atLeast" if is_above else "atMost")
         if edge is not None and verdict is not Verdict.BREACHED:
-            rolls_back += f" (it is {edge:.4g})"
+            rollback += f" (it is {edge:.4g})"
     match verdict:
         case Verdict.BREACHED:
-            kept = f"evidence that leaves {limit} open" if evidence else f"{within} {limit}"
-            return f"kept by {kept}" + _at_one_of(debounce)
+            kept = (
+                f"evidence that leaves {limit} open" if evidence else f"a value of {within} {limit}"
+            )
+            return f"keeping it takes {kept}" + _at_one_of(debounce)
         case Verdict.OK:
-            return f"rolled back by {rolls_back}"
+            return rollback
         case Verdict.UNPROVEN:
             edge = evidence.get("wholeAtMost" if is_above else "wholeAtLeast") if evidence else None
             now = f" (as far as is known it may be {edge:.4g})" if edge is not None else ""
-            return f"Ok by evidence that it is {within} {limit}{now}; rolled back by {rolls_back}"
+            return f"Ok takes evidence that it is {within} {limit}{now}; {rollback}"
         case Verdict.ERROR:
             return "judged once the metrics source answers"
         case Verdict.NO_DATA:
@@ -139,4 +145,4 @@ def _would_change(judged: Mapping[str, Any], condition: Condition | None) -> str
         case Verdict.INCONCLUSIVE:
             needed = condition.min_samples if condition else 0
             rows = f" of {needed} rows at least" if needed else ""
-            return f"judged once there is a value{rows}; then rolled back by {rolls_back}"
+            return f"judged once there is a value{rows}; then {rollback}"

@@ -8,6 +8,7 @@ changed. `signalcanary report` prints it, and draws it from the metrics' history
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -319,5 +320,8 @@ def render_markdown(report: Report) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that neither a table nor HTML in Markdown minds."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text that neither a table nor HTML in Markdown minds, and that reads well as it is.
+
+    A `<` before a blank, as in a condition, begins no tag.
+    """
+    return re.sub(r"<(?=\S)", "&lt;", text.replace("|", "\\|").replace("\n", " "))

@@ -242,7 +242,7 @@ def _details(rows: Sequence[Judged]) -> str:
         f"<details><summary>{escape(row.symbol)}: {escape(row.condition)}</summary><dl>"
         f"<dt>said</dt><dd>{escape(row.message)}</dd>"
         f"<dt>test</dt><dd>{escape(row.test)}</dd>"
-        f"<dt>changed by</dt><dd>{escape(row.would_change)}</dd>"
+        f"<dt>to change it</dt><dd>{escape(row.would_change)}</dd>"
         + (f"<dt>query</dt><dd><code>{escape(row.query)}</code></dd>" if row.query else "")
         + "</dl></details>"
         for row in rows

@@ -38,7 +38,10 @@ def at(text: str, now: datetime) -> str:
 
 def paragraph(label: str, text: str, width: int = 9) -> list[str]:
     """A label and running text beside it."""
-    lines = wrap(text, WIDTH - width, break_long_words=False, break_on_hyphens=False) or [NONE]
+    # A number and its per cent sign stay together.
+    kept = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = wrap(kept, WIDTH - width, break_long_words=False, break_on_hyphens=False) or [NONE]
+    lines = [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines]
     return [f"{label:<{width}}{lines[0]}", *(" " * width + line for line in lines[1:])]
 
 
@@ -239,7 +242,7 @@ def _judgement(row: Mapping[str, Any]) -> list[str]:
     if "breachedFor" in row:
         add("breached", f"for {row['breachedFor']} of the {row['allowedFor']} it may")
     add("test", row["test"])
-    add("changed by", row["wouldChange"])
+    add("to change", row["wouldChange"])
     add("said", row["message"])
     if row["query"]:
         # Not broken: it is there to be copied.

@@ -19,7 +19,7 @@ from signalcanary.console import text
 from signalcanary.console.explained import explain
 from signalcanary.console.health import Health, stand, worst
 from signalcanary.console.history import history
-from signalcanary.evaluate import Bound, MetricsSeen
+from signalcanary.evaluate import Bound, Measurement, MetricsSeen
 from signalcanary.resources import Owner, build_controller_revision
 from signalcanary.revisions import build_revision
 
@@ -99,7 +99,9 @@ def test_a_rollback_is_explained_after_the_fact_with_all_it_rests_on() -> None:
     row = document["decision"]["conditions"][0]
     assert (row["symbol"], row["value"], row["samples"]) == ("BTCUSDT", 0.2, 1800)
     assert (row["effectiveSamples"], row["breachedFor"]) == (430, "2m")
-    assert row["wouldChange"] == "kept by evidence that leaves 0.1 open at one look within 2m"
+    assert row["wouldChange"] == (
+        "keeping it takes evidence that leaves 0.1 open at one look within 2m"
+    )
     assert row["test"] == "guarded: by bounds that hold at every look, but for a chance of 0.005"
     assert row["query"] == (
         'platt_ece{namespace="trading",signalcanary="demo",'
@@ -119,8 +121,8 @@ def test_of_the_present_it_says_what_blocks_and_what_comes_when() -> None:
     assert "BTCUSDT: platt_ece > 0.1 for 2m: Unproven" in document["blocks"][0]
     assert "at about 13:02:00 UTC" in document["next"]
     assert document["conditions"][0]["wouldChange"] == (
-        "Ok by evidence that it is at most 0.1 (as far as is known it may be 0.15); "
-        "rolled back by a lower bound of late above 0.1 for 2m (it is 0.03)"
+        "Ok takes evidence that it is at most 0.1 (as far as is known it may be 0.15); "
+        "a rollback takes a lower bound of late above 0.1 for 2m (it is 0.03)"
     )
     assert document["conditions"][1]["test"] == "literal: the value itself, at every look"
 
@@ -129,8 +131,12 @@ def test_of_the_present_it_says_what_blocks_and_what_comes_when() -> None:
     ("metrics", "wanted"),
     [
         pytest.param({"ece": None, "warmup": 0.4}, "judged once there is a value", id="warming up"),
-        pytest.param({}, "rolled back by a value above 2000 for 5m", id="Ok, literal"),
-        pytest.param({"lag": 3000.0}, "kept by at most 2000 at one look", id="breached, literal"),
+        pytest.param({}, "a rollback takes a value above 2000 for 5m", id="Ok, literal"),
+        pytest.param(
+            {"lag": 3000.0},
+            "keeping it takes a value of at most 2000 at one look",
+            id="breached, literal",
+        ),
     ],
 )
 def test_what_would_change_a_verdict_is_said_of_each(metrics: dict[str, Any], wanted: str) -> None:
@@ -138,6 +144,32 @@ def test_what_would_change_a_verdict_is_said_of_each(metrics: dict[str, Any], wa
     story.looks(1, **metrics)
     rows = explain(story.item(), story.now)["conditions"]
     assert any(row["wouldChange"].startswith(wanted) for row in rows)
+
+
+def test_a_condition_from_below_has_an_upper_bound_and_no_value_promises_no_test() -> None:
+    wire = SPEC.to_wire()
+    wire["rollback"]["conditions"] = [{"metric": "slice_auc_active_period", "below": 0.55}]
+    story = Story(SignalCanarySpec.model_validate(wire))
+    story.look(MetricsSeen())
+    story.looks(1)
+    at = story.now + timedelta(seconds=59)
+    measured = Measurement((0.6,), 1800, at, (Bound(0.005, 0.57, 0.63, 0.58, 0.62),))
+    key = ("slice_auc_active_period", "BTCUSDT")
+    story.look(MetricsSeen({key: measured}, revision=story.target.name))
+    (row, other) = explain(story.item(), story.now)["conditions"]
+    assert row["wouldChange"] == "a rollback takes an upper bound of late below 0.55 (it is 0.63)"
+    row = other
+    assert row["verdict"] == "NoData"
+    assert (
+        row["test"] == "guarded: by bounds that hold at every look, where they come with the value"
+    )
+
+
+def test_a_number_and_its_per_cent_sign_stay_on_one_line() -> None:
+    for length in range(60, 110):
+        lines = text.paragraph("why", "x" * length + " 99.5 % confidence")
+        assert any("99.5 %" in line for line in lines)
+        assert "\N{NO-BREAK SPACE}" not in "".join(lines)
 
 
 def test_a_condition_that_the_spec_has_lost_is_still_explained() -> None:
