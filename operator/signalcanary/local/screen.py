@@ -7,7 +7,7 @@ a pure function of a `Scene`; only `LiveReporter` touches the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -55,8 +55,13 @@ _STYLE: Mapping[Verdict, str] = {
 _EVENTS_SHOWN = 6
 
 
-def draw(scene: Scene) -> RenderableType:
-    """The whole screen."""
+def draw(scene: Scene, most_rows: int | None = None) -> RenderableType:
+    """The whole screen.
+
+    Args:
+        most_rows: of judgements that there is room for; of more, those of the worst symbols are
+            shown, of one at least. None for all.
+    """
     look = scene.look
     return Group(
         Panel(
@@ -72,7 +77,7 @@ def draw(scene: Scene) -> RenderableType:
         _words(look),
         Text(),
         Rule("how the canary is judged", style="dim", align="left"),
-        _judged(scene) if look.state.phase in GUARDED else _at_rest(look),
+        _judged(scene, most_rows) if look.state.phase in GUARDED else _at_rest(look),
         Text(),
         Rule(
             "what runs" if scene.is_on_cluster else "what runs: processes in the place of pods",
@@ -158,14 +163,47 @@ def _bar(name: str, ratio: float, text: str = "") -> Table:
     return row
 
 
-def _judged(scene: Scene) -> Group:
-    meanings = (Text(f"   {line}", style="dim") for line in describe_metrics(scene.look))
-    return Group(_judgements(scene), *meanings)
+def _judged(scene: Scene, most_rows: int | None) -> Group:
+    shown, hidden = _that_fit(scene.look.decision.judgements, most_rows)
+    parts: list[RenderableType] = [_judgements(scene, shown)]
+    if hidden:
+        parts.append(Text(f" {hidden} more symbols, none of them worse", style="dim"))
+    parts += [Text(f"   {line}", style="dim") for line in describe_metrics(scene.look)]
+    return Group(*parts)
 
 
-def _judgements(scene: Scene) -> Table:
+def _that_fit(
+    judgements: Sequence[Judgement], most_rows: int | None
+) -> tuple[list[Judgement], int]:
+    """What there is room for, and how many symbols are left out; if any are, the worst come first.
+
+    Args:
+        most_rows: see `draw`.
+    """
+    if most_rows is None or len(judgements) <= most_rows:
+        return list(judgements), 0
+    by_symbol: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        by_symbol.setdefault(judgement.symbol, []).append(judgement)
+    order = list(Verdict)
+
+    def badness(symbol: str) -> tuple[int, int]:
+        own = by_symbol[symbol]
+        return max(order.index(j.verdict) for j in own), max(j.tier.level for j in own)
+
+    shown: list[Judgement] = []
+    worst_first = sorted(by_symbol, key=badness, reverse=True)
+    for count, symbol in enumerate(worst_first):
+        # One more row is for saying what was left out.
+        if count and len(shown) + len(by_symbol[symbol]) + 1 > most_rows:
+            return shown, len(by_symbol) - count
+        shown += by_symbol[symbol]
+    return shown, 0
+
+
+def _judgements(scene: Scene, judgements: Sequence[Judgement]) -> Table:
     look = scene.look
-    has_evidence = any(judgement.bound for judgement in look.decision.judgements)
+    has_evidence = any(judgement.bound for judgement in judgements)
     table = Table(box=None, padding=(0, 1), expand=False, header_style="dim")
     # On a narrow terminal the columns with a least width are the last to be cut.
     table.add_column("symbol", no_wrap=True, min_width=8)
@@ -179,9 +217,9 @@ def _judgements(scene: Scene) -> Table:
     if has_evidence:
         table.add_column("it surely is", no_wrap=True)
     if scene.trends:
-        table.add_column("of late", no_wrap=True)
+        table.add_column("lately", no_wrap=True)
     symbol = ""
-    for judgement in look.decision.judgements:
+    for judgement in judgements:
         trend = scene.trends.get((judgement.condition.key, judgement.symbol), ())
         table.add_row(
             judgement.symbol if judgement.symbol != symbol else "",
@@ -288,12 +326,16 @@ class LiveReporter:
     """Draws on the terminal's other screen, which is given back when it closes."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = Live(console=console, screen=True, auto_refresh=False)
         self._live.start()
 
     def show(self, scene: Scene) -> None:
-        """Draw this scene."""
-        self._live.update(draw(scene), refresh=True)
+        """Draw this scene, as much of it as the terminal has room for."""
+        least, hidden = _that_fit(scene.look.decision.judgements, 0)
+        lines = len(self._console.render_lines(draw(scene, 0), pad=False))
+        room = self._console.size.height - lines + len(least) + bool(hidden)
+        self._live.update(draw(scene, room), refresh=True)
 
     def close(self) -> None:
         """Give the terminal back."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
 from local_kit import World, build_spec
 from rich.console import Console
 
+from signalcanary.evaluate import Verdict
 from signalcanary.local import demo as local_demo
 from signalcanary.local.scene import PlainReporter, Scene, clock
-from signalcanary.local.screen import draw
+from signalcanary.local.screen import LiveReporter, draw
 from signalcanary.local.world import LocalRollout, Look
 from signalcanary.rollout import Phase
 
@@ -98,6 +100,27 @@ async def test_whatever_the_phase_the_screen_shows_where_it_is(world: World, pha
 async def test_every_moment_fits_a_screen_of_40_lines(world: World) -> None:
     _, looks = await story(world, 0.51, 8)
     assert max(len(drawn(look).splitlines()) for look in looks) <= 40
+
+
+async def test_of_more_symbols_than_there_is_room_for_the_worst_are_shown(world: World) -> None:
+    _, looks = await story(world, 0.7, 4)
+    look = looks[-1]
+    one = look.decision.judgements[0]
+    many = tuple(replace(one, symbol=f"S{n}USDT", verdict=Verdict.OK) for n in range(40))
+    many = (*many[:37], replace(many[37], verdict=Verdict.BREACHED), *many[38:])
+    look = replace(look, decision=replace(look.decision, judgements=many))
+    console = Console(
+        file=io.StringIO(), width=120, height=40, color_system=None, force_terminal=True
+    )
+    reporter = LiveReporter(console)
+    reporter.show(scene(look))
+    reporter.close()
+    text = console.file.getvalue()
+    assert "S37USDT" in text
+    assert "events" in text
+    left_out = int(text.split(" more symbols, none of them worse")[0].split()[-1])
+    assert len(set(re.findall(r"S\d+USDT", text))) == 40 - left_out
+    assert 5 < left_out < 35
 
 
 async def test_lines_say_what_is_new_once(world: World) -> None:
