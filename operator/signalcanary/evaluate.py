@@ -455,7 +455,9 @@ def _judge_evidence(
     elif is_within:
         verdict, reason = Verdict.OK, "EvidenceWithin"
         word = "at least" if word == "at most" else "at most"
-        text += f", {word} {shown_beside(at_worst, threshold)} with {sure} confidence (not {limit})"
+        # The value is of the window and may lie without: it swings by chance where they do not.
+        edge = shown_beside(at_worst, threshold)
+        text += f", over all rows {word} {edge} with {sure} confidence (not {limit})"
     elif bound.level == 0.0:
         verdict, reason = Verdict.UNPROVEN, "EvidenceInsufficient"
         text += f"; there is no evidence to judge it by yet ({limit} is open)"

@@ -155,8 +155,8 @@ def test_a_promotion_tells_what_it_rests_on(progressing: Start) -> None:
     sim.run_until(Phase.SUCCEEDED)
     rests_on = (
         "every condition is Ok on every canary symbol, closest to its bound: "
-        "slice_auc_active_period on BTCUSDT is 0.58, at least 0.5612 with 99.5 % confidence "
-        "(not < 0.55), 5000 rows; platt_ece on BTCUSDT is 0.05 (not > 0.1), 5000 rows"
+        "slice_auc_active_period on BTCUSDT is 0.58, over all rows at least 0.5612 with 99.5 % "
+        "confidence (not < 0.55), 5000 rows; platt_ece on BTCUSDT is 0.05 (not > 0.1), 5000 rows"
     )
     passed, promoted = (sim.state.history[n].message for n in (1, 0))
     assert passed == (
