@@ -79,7 +79,8 @@ class Scene(Story):
                 self.values[metric, symbol] = value
                 late, whole = 0.05 / (1 + 0.02 * self.age), 0.09 / (1 + 0.12 * self.age)
                 mean = 0.8 * middle + 0.2 * value
-                bound = Bound(0.005, value - late, value + late, mean - whole, mean + whole)
+                ends = (value - late, value + late, mean - whole, mean + whole)
+                bound = Bound(0.005, *(max(0.0, end) for end in ends))
                 measured[metric, symbol] = Measurement(
                     (value,), 1800, at, (bound,), effective_samples=430
                 )

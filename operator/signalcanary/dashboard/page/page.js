@@ -71,15 +71,15 @@ function nowMs() {
   return Date.now() + seen.skewMs;
 }
 
+// As manifests and status write it: hours are the longest unit, and 48h is not 2d.
 function duration(seconds) {
   let left = Math.max(0, Math.round(seconds));
   if (left >= 3600) left -= left % 60;
-  const parts = [[86400, 'd'], [3600, 'h'], [60, 'm'], [1, 's']].flatMap(([size, unit]) => {
+  return [[3600, 'h'], [60, 'm'], [1, 's']].map(([size, unit]) => {
     const count = Math.floor(left / size);
     left -= count * size;
-    return count ? [`${count}${unit}`] : [];
-  });
-  return parts.slice(0, 2).join(' ') || '0s';
+    return count ? `${count}${unit}` : '';
+  }).join('') || '0s';
 }
 
 function number(value, unit) {
@@ -106,7 +106,8 @@ function when(text) {
 }
 
 function ago(text) {
-  return `${duration((nowMs() - Date.parse(text)) / 1000)} ago`;
+  const seconds = (nowMs() - Date.parse(text)) / 1000;
+  return `${seconds < 3 * 86400 ? duration(seconds) : `${Math.floor(seconds / 86400)}d`} ago`;
 }
 
 function chip(word) {
@@ -393,7 +394,7 @@ function drawRowStory(condition, row) {
   if (row.samples !== undefined) add('rows', number(row.samples) + (row.effectiveSamples === undefined ? '' : `, worth ${number(row.effectiveSamples)} independent ones`));
   if (row.breachedFor) add('breached', `for ${row.breachedFor} of the ${row.allowedFor} it may`);
   if (row.tier && row.tier !== 'Normal') add('tier', row.tier);
-  add('changed by', row.wouldChange);
+  add('to change it', row.wouldChange);
   return [
     h('div', {}, h('b', {}, row.symbol), ' ', chip(row.verdict)),
     h('div', {class: 'value'}, number(row.value, condition.unit)),
