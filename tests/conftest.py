@@ -17,21 +17,9 @@ import pytest
 # Modules that tests of several folders share.
 sys.path.insert(0, str(Path(__file__).parent))
 
-REPO = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("SIGNALCANARY_CACHE", Path.home() / ".cache/signalcanary"))
+from built_kit import find_built
+
 ACCESS_KEY, SECRET_KEY = "signalcanary", "only-on-loopback"
-
-
-def find_versitygw() -> str:
-    """The S3 server, as `cluster.py tools` builds it."""
-    link = REPO / "build/cluster/bin/versitygw"
-    built = [link.resolve()] if link.exists() else sorted(CACHE.glob("bin/*/versitygw"))
-    if built:
-        return str(built[-1])
-    problem = "no versitygw: run `python3 hack/cluster/cluster.py tools` first"
-    if os.environ.get("SIGNALCANARY_REQUIRE_CLUSTER"):
-        pytest.fail(problem)
-    pytest.skip(problem)
 
 
 @dataclass
@@ -90,7 +78,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    program = find_versitygw()
+    program = find_built("versitygw")
     folder = tmp_path_factory.mktemp("s3")
     (folder / "data").mkdir()
     (folder / "iam").mkdir()

@@ -62,8 +62,9 @@ class Cluster:
             helm=toolchain.go_build(self.settings, toolchain.HELM),
             promtool=toolchain.go_build(self.settings, toolchain.PROMTOOL),
             versitygw=toolchain.go_build(self.settings, toolchain.VERSITYGW),
+            registry=toolchain.go_build(self.settings, toolchain.REGISTRY),
         )
-        note(f"kubectl, helm, promtool and versitygw are in {folder}")
+        note(f"kubectl, helm, promtool, versitygw and registry are in {folder}")
 
     def up(self) -> None:
         begin = time.monotonic()

@@ -78,8 +78,9 @@ PROMETHEUS = Build(
 PROMTOOL = replace(
     PROMETHEUS, name="promtool", package="github.com/prometheus/prometheus/cmd/promtool"
 )
-# In a module of its own: its dependencies would change those that the others are built with.
+# In modules of their own: their dependencies would change those that the others are built with.
 VERSITYGW = Build("versitygw", "s3", "github.com/versity/versitygw/cmd/versitygw")
+REGISTRY = Build("registry", "registry", ".")
 
 
 def module_version(module: str, path: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +89,22 @@ class Kubectl:
             subprocess.run(
                 self._command(args), stdin=stream, check=True, timeout=120, env=self._environment()
             )
+
+    @contextmanager
+    def forward(self, target: str, port: int) -> Iterator[int]:
+        """A port of this machine that leads to one in the cluster."""
+        command = self._command(("port-forward", target, f":{port}"))
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=self._environment()
+        ) as process:
+            try:
+                assert process.stdout is not None
+                said = process.stdout.readline()
+                own = re.search(r"127\.0\.0\.1:(\d+)", said)
+                assert own is not None, said
+                yield int(own[1])
+            finally:
+                process.terminate()
 
     def json(self, *args: str) -> Any:
         return json.loads(self(*args, "-o", "json"))

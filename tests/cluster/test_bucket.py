@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from cluster_kit import WAIT_FOR_FILES, Exchange, Kubectl, Rollout, eventually, find_tool
+from cluster_kit import Exchange, Kubectl, Rollout, eventually
 from scene import Spec, spec
+from server_kit import FOLDER, build_server, start_server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -32,80 +30,26 @@ print(json.dumps(rows))
 """
 
 
-def build_server() -> list[dict[str, Any]]:
-    """The S3 server, in the workloads' image: its program is sent in once the pod runs."""
-    labels = {"app.kubernetes.io/name": "s3"}
-    keys = {"AWS_ACCESS_KEY_ID": "signalcanary", "AWS_SECRET_ACCESS_KEY": "only-in-this-cluster"}
-    roots = {"ROOT_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "ROOT_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
-    container = {
-        "name": "s3",
-        "image": "signalcanary/workloads:dev",
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-c", WAIT_FOR_FILES, "/s3/versitygw"],
-        "args": ["sh", "-c", f"mkdir -p /s3/data/{BUCKET} /s3/meta && exec /s3/versitygw "
-                 # What it knows of objects in files beside them: not every disk keeps attributes.
-                 f"--port 0.0.0.0:{PORT} posix --sidecar /s3/meta /s3/data"],
-        "env": [
-            {"name": name, "valueFrom": {"secretKeyRef": {"name": "bucket-keys", "key": key}}}
-            for name, key in roots.items()
-        ],
-        "ports": [{"name": "s3", "containerPort": PORT}],
-        "readinessProbe": {"tcpSocket": {"port": "s3"}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "s3", "mountPath": "/s3"}],
-    }  # fmt: skip
-    pod = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 2,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": "s3", "emptyDir": {}}],
-    }
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "bucket-keys"},
-            "stringData": {**keys, "AWS_REGION": "us-east-1"},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "s3"},
-            "spec": {"selector": labels, "ports": [{"name": "s3", "port": PORT}]},
-        },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "s3"},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        },
-    ]
-
-
 @pytest.fixture(scope="module")
 def bucket(namespace: Kubectl) -> None:
-    namespace("apply", "-f", "-", stdin=yaml.safe_dump_all(build_server()))
-    selector = ("-l", "app.kubernetes.io/name=s3")
-    eventually(
-        "the S3 server's pod running", lambda: "Running" in namespace("get", "pods", *selector)
+    keys = {"AWS_ACCESS_KEY_ID": "signalcanary", "AWS_SECRET_ACCESS_KEY": "only-in-this-cluster"}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "bucket-keys"},
+        "stringData": {**keys, "AWS_REGION": "us-east-1"},
+    }
+    roots = {"ROOT_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "ROOT_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+    env = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "bucket-keys", "key": key}}}
+        for name, key in roots.items()
+    ]
+    # What it knows of objects in files beside them: not every disk keeps attributes.
+    start = (
+        f"mkdir -p {FOLDER}/data/{BUCKET} {FOLDER}/meta && exec {FOLDER}/versitygw "
+        f"--port 0.0.0.0:{PORT} posix --sidecar {FOLDER}/meta {FOLDER}/data"
     )
-    namespace.send_file(Path(find_tool("versitygw")), "deployment/s3", "/s3/versitygw")
-    namespace("rollout", "status", "deployment/s3", "--timeout=60s")
+    start_server(namespace, "versitygw", [secret, *build_server("versitygw", PORT, start, env)])
 
 
 def spec_with_bucket(namespace: Kubectl) -> Spec:
@@ -117,7 +61,7 @@ def spec_with_bucket(namespace: Kubectl) -> Spec:
         "bucket": {
             "url": f"s3://{BUCKET}/{PREFIX}",
             "secretName": "bucket-keys",
-            "endpoint": f"http://s3.{namespace.namespace}.svc:{PORT}",
+            "endpoint": f"http://versitygw.{namespace.namespace}.svc:{PORT}",
         },
     }
     document["stages"] = [{"name": "canary", "duration": "1h"}]
@@ -147,8 +91,8 @@ def test_harvest_and_analysis_keep_everything_in_the_bucket(
 
     eventually("both symbols judged", judged, timeout=120, explain=rollout.describe)
     assert namespace.json("get", "persistentvolumeclaims")["items"] == []
-    folder = f"/s3/data/{BUCKET}/{PREFIX}/{namespace.namespace}/in-a-bucket/canary"
-    printed = namespace("exec", "deployment/s3", "--", "python", "-c", LOOK, folder)
+    folder = f"{FOLDER}/data/{BUCKET}/{PREFIX}/{namespace.namespace}/in-a-bucket/canary"
+    printed = namespace("exec", "deployment/versitygw", "--", "python", "-c", LOOK, folder)
     rows = json.loads(printed)
     kinds = ("trade", "bbo", "cvd", "feature", "signal")
     wanted = {f"{symbol}/{kind}" for symbol in ("BTCUSDT", "ETHUSDT") for kind in kinds}
