@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -24,6 +24,9 @@ from signalcanary.status import WorkloadSeen
 from signalcanary.wire import parse_instant
 
 Live = Mapping[str, Any]
+
+_LONGEST_SAID: Final = 400
+"""Characters of a container's last words."""
 
 
 def observe_tracks(
@@ -235,4 +238,8 @@ def describe_problem(pod: Live) -> str | None:
 
 
 def _ending(terminated: Mapping[str, Any]) -> str:
-    return f"{terminated.get('reason', 'Unknown')}, exit code {terminated.get('exitCode')}"
+    words = f"{terminated.get('reason', 'Unknown')}, exit code {terminated.get('exitCode')}"
+    lines = (terminated.get("message") or "").strip().splitlines()
+    # A document is for programs: what the verifying container found.
+    said = lines[-1] if lines and not lines[-1].startswith("{") else ""
+    return words + (f": {said[:_LONGEST_SAID]}" if said else "")

@@ -161,6 +161,35 @@ def test_what_somebody_else_labelled_stops_no_look(labels: dict[str, str]) -> No
             id="killed for want of memory",
         ),
         pytest.param(
+            container(
+                state={"waiting": {"reason": "CrashLoopBackOff"}},
+                lastState={
+                    "terminated": {
+                        "reason": "Error",
+                        "exitCode": 1,
+                        "message": "starting\nverify: the registry r: it cannot be reached\n",
+                    }
+                },
+            ),
+            "pod a-0 is waiting: CrashLoopBackOff "
+            "(it ended before: Error, exit code 1: verify: the registry r: it cannot be reached)",
+            id="with its last words",
+        ),
+        pytest.param(
+            container(
+                state={
+                    "terminated": {"reason": "Error", "exitCode": 3, "message": '{"revision": "a"}'}
+                }
+            ),
+            "pod a-0 ended: Error, exit code 3",
+            id="with a document for programs",
+        ),
+        pytest.param(
+            container(state={"terminated": {"exitCode": 1, "message": "x" * 5000}}),
+            f"pod a-0 ended: Unknown, exit code 1: {'x' * 400}",
+            id="with many words",
+        ),
+        pytest.param(
             container(state={"waiting": {"reason": "CreateContainerConfigError"}}),
             "pod a-0 is waiting: CreateContainerConfigError",
             id="its configuration is missing",
