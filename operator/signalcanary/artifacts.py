@@ -49,6 +49,19 @@ _NAME: Final = r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
 _NAME_HELP: Final = "write a name in lower-case letters, digits, '_' and '-', for example lstm"
 _SHA256: Final = r"^[0-9a-f]{64}$"
 _SHA256_HELP: Final = "write the SHA-256 as sha256sum does, 64 digits of 0-9 and a-f"
+_HOST: Final = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?"
+_PART: Final = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE_URL: Final = rf"^oci://{_HOST}(/{_PART})+@sha256:[0-9a-f]{{64}}$"
+"""Names and digests as the OCI distribution specification 1.1 has them, and always a host."""
+_IMAGE_URL_HELP: Final = (
+    "write oci://REGISTRY/REPOSITORY@sha256:DIGEST, without a tag: a tag can be moved, and a pod "
+    "that starts later would not find its files; `oras resolve REGISTRY/REPOSITORY:TAG` prints "
+    "the digest"
+)
+_SECRET: Final = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+_SECRET_HELP: Final = (
+    "write the name of a Secret of this namespace: lower-case letters, digits, '-' and '.'"
+)
 _KEY: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 _KEY_HELP: Final = "write a key of the JSON document, with '.' between levels, for example oof.n"
 
@@ -83,6 +96,16 @@ Sha256 = Annotated[
     str,
     StringConstraints(pattern=_SHA256),
     WithJsonSchema(string_schema(_SHA256, 64, _SHA256_HELP)),
+]
+ImageUrl = Annotated[
+    str,
+    StringConstraints(pattern=_IMAGE_URL, max_length=512),
+    WithJsonSchema(string_schema(_IMAGE_URL, 512, _IMAGE_URL_HELP)),
+]
+SecretName = Annotated[
+    str,
+    StringConstraints(pattern=_SECRET, max_length=253),
+    WithJsonSchema(string_schema(_SECRET, 253, _SECRET_HELP)),
 ]
 ModelName = Annotated[
     str,
@@ -124,6 +147,26 @@ class Manifest(Model):
 
     path: FilePath = Field(description="Where it lies, below the artifacts' path.")
     sha256: Sha256 = Field(description="Its SHA-256 in hexadecimal digits.")
+
+
+class Image(Model):
+    """Files in an OCI registry, each a layer with its name, as `oras push` lays them there."""
+
+    url: ImageUrl = Field(
+        description="Which artifact: oci://REGISTRY/REPOSITORY@sha256:DIGEST, by the digest of its "
+        "manifest."
+    )
+    secret_name: SecretName | None = Field(
+        default=None,
+        description="A Secret in this namespace with a login in the key .dockerconfigjson, as "
+        "`kubectl create secret docker-registry` makes it, or with the registry's certificate "
+        "authority in the key ca.crt, or both. Without it nobody logs in.",
+    )
+    plain_http: bool = Field(
+        default=False,
+        description="Ask the registry without TLS. Anyone on the way can then read the files and "
+        "the login: only for a registry of one's own network.",
+    )
 
 
 def _first_twice(names: Sequence[str]) -> str | None:
@@ -266,12 +309,18 @@ class Smoke(Model):
     )
 
 
+_WHERE_HELP: Final = (
+    "write path, the folder that the files lie in, or image, the OCI artifact that holds them"
+)
+
+
 class Artifacts(Model):
     """Model files, checked before any pod of the canary starts."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
+                {"rule": "has(self.path) || has(self.image)", "message": _WHERE_HELP},
                 {
                     "rule": "has(self.files) != has(self.manifest)",
                     "message": "write either files or manifest, where the files are listed",
@@ -311,9 +360,14 @@ class Artifacts(Model):
         }
     )
 
-    path: Folder = Field(
+    path: Folder | None = Field(
+        default=None,
         description="The folder they lie in, on the volume of `storage` or below the URL of its "
-        "bucket; without a cluster, beside the manifest that is run."
+        "bucket; without a cluster, beside the manifest that is run. With `image`, what the names "
+        "in it begin with, if anything.",
+    )
+    image: Image | None = Field(
+        default=None, description="An OCI artifact that they lie in, in place of `storage`."
     )
     files: tuple[File, ...] | None = Field(
         default=None, min_length=1, max_length=MAX_FILES, description="Every file."
@@ -346,6 +400,8 @@ class Artifacts(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.path is None and self.image is None:
+            raise ValueError(_WHERE_HELP)
         if (self.files is None) == (self.manifest is None):
             raise ValueError("write either files or manifest, where the files are listed")
         names = [model.name for model in self.models]

@@ -329,6 +329,11 @@ class WorkloadConfig(Model):
         description="What the artifacts' path is relative to: a folder, or a bucket's URL. Where "
         "there are none it is not given.",
     )
+    logins: str | None = Field(
+        default=None,
+        description="A folder with one folder for each Secret that an image of artifacts names, a "
+        "file a key. Where it is not given, logins are those of `docker login` on this machine.",
+    )
     control: Control | None = Field(
         default=None,
         description="What the canary is compared with; absent on the stable track, and in a "

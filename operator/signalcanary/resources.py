@@ -23,12 +23,14 @@ from signalcanary.api import (
     SignalCanarySpec,
     Storage,
 )
+from signalcanary.artifacts import Image
 from signalcanary.contract import (
     METRICS_PORT,
     SHARD_VARIABLE,
     Component,
     Control,
     Model,
+    SignalConfig,
     Track,
     WorkloadConfig,
 )
@@ -62,6 +64,9 @@ _RESULT_PATH: Final = "/dev/termination-log"
 _CONFIG_PATH: Final = "/etc/signalcanary"
 _GATE_PATH: Final = "/etc/signalcanary-gate"
 _GATE_FILE: Final = "gate.json"
+_LAST_WORDS: Final = "FallbackToLogsOnError"
+"""Keep what a container that failed said last: who looks at status need not look at logs."""
+_LOGINS_PATH: Final = "/etc/signalcanary-logins"
 
 
 @dataclass(frozen=True)
@@ -207,6 +212,7 @@ def build_workload_config(
     size = revision.symbols_per_shard
     signals = (revision.signal, control.signal if control else None)
     has_artifacts = (signal is not None and signal.artifacts for signal in signals)
+    images = _images(*signals)
     return WorkloadConfig(
         namespace=owner.namespace,
         name=owner.name,
@@ -224,6 +230,7 @@ def build_workload_config(
         compaction_interval=spec.storage.compaction_interval,
         retention=spec.storage.retention,
         artifacts_root=data_root if any(has_artifacts) else None,
+        logins=_LOGINS_PATH if any(image.secret_name for image in images) else None,
         control=control,
     )
 
@@ -389,11 +396,14 @@ def _stateful_set(
         _add_claim(owner, spec.storage, pod)
     else:
         _add_bucket(spec.storage.bucket, pod)
-    if component is Component.ANALYSIS:
-        _add_signals(owner, pod)
     is_verifying = component is Component.VERIFY
     if is_verifying:
         _make_verifier(pod)
+        _add_images(pod, _images(config.signal))
+    if component is Component.ANALYSIS:
+        _add_signals(owner, pod)
+        control = config.control.signal if config.control else None
+        _add_images(pod, _images(config.signal, control))
     pod |= settings.of_pod()
     manifest["spec"] = {
         "replicas": 1 if is_verifying else len(config.shards),
@@ -500,6 +510,27 @@ def _add_bucket(bucket: Bucket, pod: dict[str, Any]) -> None:
         container["env"].append({"name": variable, "valueFrom": {"secretKeyRef": key}})
 
 
+def _images(*signals: SignalConfig | None) -> list[Image]:
+    """The images that the model files of configurations lie in."""
+    artifacts = (signal.artifacts for signal in signals if signal is not None)
+    return [one.image for one in artifacts if one is not None and one.image is not None]
+
+
+def _add_images(pod: dict[str, Any], images: Sequence[Image]) -> None:
+    """Let a pod read model files from registries, logged in as the Secrets say."""
+    (container,) = pod["containers"]
+    if images:
+        container["terminationMessagePolicy"] = _LAST_WORDS
+    names = sorted({image.secret_name for image in images if image.secret_name is not None})
+    for number, name in enumerate(names):
+        volume = f"login-{number}"
+        # Optional: a pod that starts can say which one is missing, and finds it at its next try.
+        pod["volumes"].append({"name": volume, "secret": {"secretName": name, "optional": True}})
+        container["volumeMounts"].append(
+            {"name": volume, "mountPath": f"{_LOGINS_PATH}/{name}", "readOnly": True}
+        )
+
+
 def _make_verifier(pod: dict[str, Any]) -> None:
     """Let a pod look at the artifacts, say what it found, and end.
 
@@ -517,6 +548,7 @@ def _make_verifier(pod: dict[str, Any]) -> None:
     for mount in container["volumeMounts"]:
         if mount["name"] == "data":
             mount["readOnly"] = True
+    container["terminationMessagePolicy"] = _LAST_WORDS
 
 
 def _add_signals(owner: Owner, pod: dict[str, Any]) -> None:

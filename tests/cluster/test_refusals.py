@@ -201,6 +201,23 @@ BAD = {
         set_at("storage", {"bucket": {"url": "https://market-data.example"}}),
         "write s3://bucket or s3://bucket/prefix",
     ),
+    "model files in an image that a tag names": (
+        set_at(
+            "signal.artifacts",
+            {
+                "image": {"url": "oci://ghcr.io/team/models:v3"},
+                "files": [{"path": "a.json", "size": 2, "sha256": "0" * 64, "format": "json"}],
+            },
+        ),
+        "write oci://REGISTRY/REPOSITORY@sha256:DIGEST, without a tag: a tag can be moved",
+    ),
+    "model files that lie nowhere": (
+        set_at(
+            "signal.artifacts",
+            {"files": [{"path": "a.json", "size": 2, "sha256": "0" * 64, "format": "json"}]},
+        ),
+        "write path, the folder that the files lie in, or image, the OCI artifact",
+    ),
     "an exchange address that is no websocket": (
         set_at("source", {"publicUrl": "https://example.com"}),
         "write a websocket address, for example wss://fstream.binance.com/public",

@@ -395,7 +395,7 @@ class LocalRollout:
             )
             if config.artifacts_root is not None:
                 root = str((self.host.artifacts or self.host.folder).absolute())
-                config = config.model_copy(update={"artifacts_root": root})
+                config = config.model_copy(update={"artifacts_root": root, "logins": None})
             text = json.dumps(config.to_wire(), indent=2, sort_keys=True)
             path = self.host.folder / "config" / f"{track.value}-{ref.name}-{ref.attempt}.json"
             for component in track_plan.components:

@@ -44,7 +44,22 @@ MOST = GOOD | {
     ],
     "gates": GOOD["gates"] * MAX_GATES,
 }
-ACCEPTED = {"a list": GOOD, "a manifest": BY_MANIFEST, "as much as may be": MOST}
+IMAGE: dict[str, Any] = {"url": f"oci://ghcr.io/team/models@sha256:{SHA}"}
+IN_IMAGE = {k: v for k, v in GOOD.items() if k != "path"} | {"image": IMAGE}
+IN_OWN_REGISTRY = GOOD | {
+    "image": {
+        "url": f"oci://registry.ns.svc:5000/a__b/c.d-e/f@sha256:{SHA}",
+        "secretName": "registry-login",
+        "plainHttp": True,
+    }
+}
+ACCEPTED = {
+    "a list": GOOD,
+    "a manifest": BY_MANIFEST,
+    "as much as may be": MOST,
+    "an image": IN_IMAGE,
+    "a folder of an image in a registry of one's own": IN_OWN_REGISTRY,
+}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -63,7 +78,26 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 EITHER = "write either files or manifest"
 CODE = "pickle, joblib and torch files run code when they are loaded: export the model as ONNX"
 PATH = "write a path of letters, digits"
+PINNED = "write oci://REGISTRY/REPOSITORY@sha256:DIGEST, without a tag"
+
+
+def image(url: str, **more: Any) -> dict[str, Any]:
+    return IN_IMAGE | {"image": {"url": url, **more}}
+
+
 BAD = {
+    "nowhere": (changed("path", None), "write path, the folder that the files lie in, or image"),
+    "an image by its tag": (image("oci://ghcr.io/team/models:v3"), PINNED),
+    "an image by nothing": (image("oci://ghcr.io/team/models"), PINNED),
+    "a tag beside the digest": (image(f"oci://ghcr.io/team/models:v3@sha256:{SHA}"), PINNED),
+    "half a digest": (image("oci://ghcr.io/team/models@sha256:ab12"), PINNED),
+    "an image without a registry": (image(f"oci://models@sha256:{SHA}"), PINNED),
+    "an image as containers name it": (image(f"ghcr.io/team/models@sha256:{SHA}"), PINNED),
+    "an image out of its repository": (image(f"oci://ghcr.io/../x@sha256:{SHA}"), PINNED),
+    "a Secret elsewhere": (
+        image(IMAGE["url"], secretName="../other/login"),
+        "write the name of a Secret of this namespace",
+    ),
     "neither files nor manifest": (changed("files", None), EITHER),
     "both": (GOOD | {"manifest": {"path": "m.json", "sha256": SHA}}, EITHER),
     "a pickle": (changed("files.0.path", "lgb.pkl"), CODE),

@@ -13,6 +13,7 @@ from signalcanary.api import MAX_NAME_LENGTH, SignalCanarySpec
 from signalcanary.contract import Component, Track, WorkloadConfig
 from signalcanary.resources import (
     APPLIED_HASH,
+    LABEL_COMPONENT,
     LABEL_NAME,
     LABEL_TRACK,
     Manifest,
@@ -503,6 +504,75 @@ def test_artifacts_are_read_from_the_bucket_that_data_goes_to() -> None:
     (sts,) = of_kind("StatefulSet", manifests)
     (container,) = pod_spec(sts)["containers"]
     assert "AWS_ACCESS_KEY_ID" in {variable["name"] for variable in container["env"]}
+
+
+def in_image(secret: str | None) -> tuple[Revision, RevisionRef]:
+    image = {"url": f"oci://ghcr.io/team/models@sha256:{'0' * 64}"}
+    image |= {"secretName": secret} if secret else {}
+    artifacts = {"image": image, "files": ARTIFACTS["files"]}
+    revision = build_revision(spec_of(signal={"artifacts": artifacts}), "img:2")
+    return revision, refer_to(revision, 7)
+
+
+def logins(sts: Any) -> dict[str, Any]:
+    """What a pod has of Secrets: where they are mounted, by name."""
+    pod = pod_spec(sts)
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    return {
+        volume["secret"]["secretName"]: mounts[volume["name"]]
+        for volume in pod["volumes"]
+        if volume.get("secret", {}).get("optional")
+    }
+
+
+def test_only_pods_that_read_an_image_are_given_its_login() -> None:
+    revision, ref = in_image("ghcr")
+    revisions = REVISIONS | {ref.name: revision}
+    state = RolloutState(phase=Phase.VERIFYING, canary=ref, stable=STABLE)
+    manifests = build_resources(OWNER, SPEC, state, revisions, SETTINGS)
+    (sts,) = [m for m in of_track(Track.CANARY, manifests) if m["kind"] == "StatefulSet"]
+    mount = {"name": "login-0", "mountPath": "/etc/signalcanary-logins/ghcr", "readOnly": True}
+    assert logins(sts) == {"ghcr": mount}
+    (container,) = pod_spec(sts)["containers"]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    assert config_of("canary", state, **{ref.name: revision}).logins == "/etc/signalcanary-logins"
+    running = build_resources(OWNER, SPEC, replace(BOTH, canary=ref), revisions, SETTINGS)
+    of_pods = {
+        (m["metadata"]["labels"][LABEL_TRACK], m["metadata"]["labels"][LABEL_COMPONENT]): logins(m)
+        for m in of_kind("StatefulSet", running)
+    }
+    assert of_pods == {
+        ("canary", "harvest"): {},
+        ("canary", "analysis"): {"ghcr": mount},
+        ("stable", "harvest"): {},
+        ("stable", "analysis"): {},
+    }
+
+
+def test_a_canary_logs_in_for_the_stable_configuration_as_well() -> None:
+    (canary, canary_ref), (stable, stable_ref) = in_image("new"), in_image("old")
+    revisions = REVISIONS | {canary_ref.name: canary, stable_ref.name: stable}
+    state = replace(BOTH, canary=canary_ref, stable=stable_ref)
+    for phase, component, names in (
+        (Phase.VERIFYING, "verify", {"new"}),
+        (BOTH.phase, "analysis", {"new", "old"}),
+    ):
+        found = build_resources(OWNER, SPEC, replace(state, phase=phase), revisions, SETTINGS)
+        (sts,) = [
+            m
+            for m in of_track(Track.CANARY, found)
+            if m["metadata"]["labels"].get(LABEL_COMPONENT) == component
+        ]
+        assert set(logins(sts)) == names
+
+
+def test_an_image_that_anybody_may_pull_needs_no_login() -> None:
+    revision, ref = in_image(None)
+    state = RolloutState(phase=Phase.VERIFYING, canary=ref)
+    manifests = build_resources(OWNER, SPEC, state, {ref.name: revision}, SETTINGS)
+    assert all(logins(sts) == {} for sts in of_kind("StatefulSet", manifests))
+    assert config_of("canary", state, **{ref.name: revision}).logins is None
 
 
 def test_a_signal_without_artifacts_is_told_nothing_of_them() -> None:

@@ -117,11 +117,11 @@ def _load_models(config: WorkloadConfig, registry: CollectorRegistry) -> Models:
     """The models of both configurations; none where they have none."""
     judged, control = config.signal, config.control.signal if config.control else None
     metrics = ModelMetrics(registry, config)
-    root = config.artifacts_root or ""
-    return Models(
-        load_models(root, judged.artifacts, metrics) if judged.artifacts else {},
-        load_models(root, control.artifacts, None) if control and control.artifacts else {},
-    )
+    root, logins = config.artifacts_root or "", config.logins
+    ours = load_models(root, judged.artifacts, metrics, logins) if judged.artifacts else {}
+    if control is None or control.artifacts is None:
+        return Models(ours, {})
+    return Models(ours, load_models(root, control.artifacts, None, logins))
 
 
 def default_poll_seconds(data_path: str) -> float:

@@ -55,19 +55,26 @@ class _Timed:
 Loaded = Mapping[str, Model | _Timed]
 
 
-def load_models(root: str, artifacts: Artifacts, metrics: ModelMetrics | None) -> Loaded:
+def load_models(
+    root: str, artifacts: Artifacts, metrics: ModelMetrics | None, logins: str | None = None
+) -> Loaded:
     """Every model of a configuration, by name.
+
+    Args:
+        root: what the artifacts' path is relative to.
+        metrics: where the times are to be seen; None if they are not.
+        logins: how registries are logged in to, see `WorkloadConfig.logins`.
 
     Raises:
         ArtifactRefused: a file is not as declared.
         BadModel: a model cannot be used as declared.
         ModuleNotFoundError: onnxruntime is not there.
-        StorageError: the volume or the bucket does not answer as it should.
+        StorageError: the volume, the bucket or the registry does not answer as it should.
     """
     if artifacts.models:
         import onnxruntime  # noqa: F401 - its own loading is not a model's
 
-    files = ArtifactFiles(root, artifacts)
+    files = ArtifactFiles(root, artifacts, logins)
     loaded: dict[str, Model | _Timed] = {}
     for declared in artifacts.models:
         data = files.read_at(declared.file)

@@ -2,8 +2,8 @@
 
 ArtifactRefused    the file is not what was declared, or cannot be used; `refusal` says why
 
-What a volume or a bucket does wrong is a `StorageError` of `store`: it is no fault of the file's,
-and may be gone at the next try.
+What a volume, a bucket or a registry does wrong is a `StorageError` of `store`: it is no fault of
+the file's, and may be gone at the next try.
 """
 
 from __future__ import annotations

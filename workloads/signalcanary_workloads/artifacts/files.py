@@ -1,4 +1,4 @@
-"""The files as they lie in storage, given out only if they are those that were declared.
+"""The files where they lie, given out only if they are those that were declared.
 
 A size is compared before a byte is read, so that no file can fill the memory; the SHA-256 is
 taken of the very bytes that are given out, so that what was checked is what is used.
@@ -7,6 +7,7 @@ taken of the very bytes that are given out, so that what was checked is what is 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 
 from pydantic import ValidationError
@@ -20,40 +21,53 @@ from signalcanary.artifacts import (
     find_unlisted,
 )
 
-from ..store import open_storage
-from ..store.errors import NotFound
 from .errors import ArtifactRefused
+from .source import Listed, Source, StoredFiles
+
+
+def open_source(root: str, artifacts: Artifacts, logins: str | None) -> Source:
+    """Where the files of a configuration lie. The arguments and errors are `ArtifactFiles`'."""
+    if artifacts.image is not None:
+        from .image import ImageFiles  # its libraries are none of a volume's or a bucket's
+
+        return ImageFiles(artifacts.image, artifacts.path, logins)
+    return StoredFiles(root, artifacts.path or "")
 
 
 class ArtifactFiles:
     """The files of one configuration. Every method may raise `StorageError`.
 
     Args:
-        root: a folder, or an s3://bucket/prefix, that the artifacts' path is relative to.
+        root: a folder, or an s3://bucket/prefix, that the artifacts' path is relative to; an
+            image needs none.
+        logins: how registries are logged in to, see `WorkloadConfig.logins`.
 
     Raises:
+        StorageError: a login is of no use.
         ValueError: the root is a URL without a bucket.
     """
 
-    def __init__(self, root: str, artifacts: Artifacts) -> None:
+    def __init__(self, root: str, artifacts: Artifacts, logins: str | None = None) -> None:
         self._artifacts = artifacts
-        self._storage = open_storage(f"{root}/{artifacts.path}")
+        self._source = open_source(root, artifacts, logins)
 
     @cached_property
-    def _sizes(self) -> dict[str, int]:
-        return {stored.key: stored.bytes for stored in self._storage.find("")}
+    def _listed(self) -> Mapping[str, Listed]:
+        return self._source.list()
 
     @cached_property
     def listing(self) -> Listing:
         """What is declared, by the configuration itself or by its manifest.
 
         Raises:
-            ArtifactRefused: the manifest is not the one that was declared, or of no use.
+            ArtifactRefused: the manifest is not the one that was declared, or of no use; or all
+                lie in an image that is.
         """
         manifest = self._artifacts.manifest
+        _ = self._listed  # what is wrong with all of them is said once, and first
         if manifest is None:
             return Listing(files=self._artifacts.files or ())
-        size = self._size_of(manifest.path)
+        size = self._find(manifest.path).bytes
         if size > MAX_MANIFEST_BYTES:
             told = f"it has {size} bytes; a manifest may have {MAX_MANIFEST_BYTES}"
             raise ArtifactRefused(Reason.FORMAT_INVALID, manifest.path, told)
@@ -75,7 +89,7 @@ class ArtifactFiles:
         Raises:
             ArtifactRefused: it is not.
         """
-        size = self._size_of(file.path)
+        size = self._find(file.path).bytes
         if size != file.size:
             told = f"it has {size} bytes, and {file.size} are declared"
             raise ArtifactRefused(Reason.CHECKSUM_MISMATCH, file.path, told)
@@ -90,19 +104,20 @@ class ArtifactFiles:
         (file,) = [file for file in self.listing.files if file.path == path]
         return self.read(file)
 
-    def _size_of(self, path: str) -> int:
-        if path not in self._sizes:
-            told = f"there is no such file in {self._artifacts.path}"
+    def _find(self, path: str) -> Listed:
+        if path not in self._listed:
+            told = f"there is no such file in {self._source.name}{self._source.explain_missing()}"
             raise ArtifactRefused(Reason.ARTIFACT_MISSING, path, told)
-        return self._sizes[path]
+        return self._listed[path]
 
     def _read(self, path: str, sha256: str) -> bytes:
-        try:
-            data = self._storage.read(path)
-        except NotFound as error:
-            raise ArtifactRefused(Reason.ARTIFACT_MISSING, path, "it has just gone") from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            told = f"its SHA-256 is {found}, and {sha256} is declared"
-            raise ArtifactRefused(Reason.CHECKSUM_MISMATCH, path, told)
+        self._compare(path, self._find(path).sha256 or sha256, sha256)
+        data = self._source.read(path)
+        self._compare(path, hashlib.sha256(data).hexdigest(), sha256)
         return data
+
+    @staticmethod
+    def _compare(path: str, found: str, declared: str) -> None:
+        if found != declared:
+            told = f"its SHA-256 is {found}, and {declared} is declared"
+            raise ArtifactRefused(Reason.CHECKSUM_MISMATCH, path, told)

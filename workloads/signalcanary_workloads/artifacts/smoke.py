@@ -1,7 +1,7 @@
 """A model's first inferences, in a process of their own.
 
 A model is a program of foreign making, if not foreign code: it may crash the runtime, or compute
-for hours. The child has a deadline and no credentials, and its end harms nobody.
+for hours. The child has a deadline and is handed no credentials, and its end harms nobody.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class StoreError(Exception):
 
 
 class StorageError(StoreError):
-    """The volume or the bucket refused.
+    """The volume or the bucket refused; or the registry that model files come from.
 
     `reason` is short and from a small set, as it becomes a metric label: the name of an errno
     (`ENOSPC`), an S3 error code (`SlowDown`), `timeout` or `unreachable`.

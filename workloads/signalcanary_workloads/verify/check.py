@@ -1,4 +1,4 @@
-"""From files in storage to a `Verification`: what is there, what it is, and whether it works.
+"""From files where they lie to a `Verification`: what is there, what it is, and whether it works.
 
 In this order, and each step only on what the one before found good: size and SHA-256, format,
 metadata gates, smoke inference. So nothing is parsed that is not what was declared, and no model
@@ -42,19 +42,22 @@ class _Found:
         self.refusals.append(ArtifactRefused(reason, file, message).refusal)
 
 
-def verify(artifacts: Artifacts, root: str, revision: str, attempt: int) -> Verification:
+def verify(
+    artifacts: Artifacts, root: str, revision: str, attempt: int, logins: str | None = None
+) -> Verification:
     """Look at every file of a configuration.
 
     Args:
         root: what the artifacts' path is relative to.
         revision, attempt: what is verified, as the result says it.
+        logins: how registries are logged in to, see `WorkloadConfig.logins`.
 
     Raises:
-        StorageError: the volume or the bucket does not answer as it should.
+        StorageError: the volume, the bucket or the registry does not answer as it should.
         ValueError: the root is a URL without a bucket.
     """
     found = _Found()
-    files = ArtifactFiles(root, artifacts)
+    files = ArtifactFiles(root, artifacts, logins)
     try:
         listing = files.listing
     except ArtifactRefused as refused:

@@ -1,8 +1,8 @@
 """``python -m signalcanary_workloads verify``: looks at the model files, says what it found, ends.
 
 What it found goes to `--result` as a `Verification`; in a pod that is the message of the
-container's end, which the operator reads. Trouble with the storage is no result: then there is
-none, and another try may go well.
+container's end, which the operator reads. Trouble with the storage or the registry is no result:
+then there is none, and another try may go well.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         artifacts, root = config.signal.artifacts, config.artifacts_root
         if artifacts is None or root is None:
             raise ValueError("it has no artifacts to verify")
-        found = verify(artifacts, root, config.revision, config.attempt)
+        found = verify(artifacts, root, config.revision, config.attempt, config.logins)
         args.result.write_text(found.model_dump_json(by_alias=True))
     except StorageError as error:
         print(f"verify: {error}", file=sys.stderr)
