@@ -99,8 +99,8 @@ Sha256 = Annotated[
 ]
 ImageUrl = Annotated[
     str,
-    StringConstraints(pattern=_IMAGE_URL, max_length=512),
-    WithJsonSchema(string_schema(_IMAGE_URL, 512, _IMAGE_URL_HELP)),
+    StringConstraints(pattern=_IMAGE_URL, max_length=256),
+    WithJsonSchema(string_schema(_IMAGE_URL, 256, _IMAGE_URL_HELP)),
 ]
 SecretName = Annotated[
     str,
