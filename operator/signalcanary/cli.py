@@ -19,27 +19,19 @@ from typing import Final
 
 from signalcanary import __version__
 from signalcanary.console.options import HAND_VERBS, add_hand_options
+from signalcanary.exit_codes import describe_exit_codes
 
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-EXIT_CODES: Final = """\
-exit codes:
-  0    it went as it should; status, explain, watch: healthy, or progressing
-  1    it did not: the cluster cannot be asked, or does not have the object; lint: a
-       manifest has problems, or with --live a condition has; run: rolled back, or it
-       could not run; demo: it did not end as it should; backtest: rolled back, with
-       --fail-on-rollback, or too many false rollbacks, with --max-false-rollbacks;
-       notify-test: a message was not delivered; a verb on a rollout: refused, or not
-       answered
-  2    the command line is wrong, or an extra is not installed; backtest: the
-       manifest or the data is wrong; notify-test: the file is wrong
-  3    status, explain, watch: rolled back, or a condition is breached
-  4    status, explain, watch: held: it waits for a person, for the metrics source,
-       or for the operator; lint --live: the metrics source cannot be read
-  130  interrupted (Ctrl-C); every process that was started has been ended
+_START: Final = """\
+to begin with:
+  signalcanary demo              no cluster, two minutes: a promotion and a rollback
+  signalcanary lint FILE         what is wrong with a manifest, and what it can prove
+  signalcanary status -A         how all rollouts of a cluster stand
+
 """
 
 _EXTRA: Final = {
@@ -72,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="signalcanary",
         description="Rolls a trading-signal configuration out beside the stable one, judges it "
         "on live evidence, and promotes it or takes it back.",
-        epilog=EXIT_CODES,
+        epilog=_START + describe_exit_codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -83,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            epilog=EXIT_CODES,
+            epilog=describe_exit_codes(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from signalcanary.cli import EXIT_CODES, build_parser
+from signalcanary.cli import build_parser
+from signalcanary.console.options import HAND_VERBS
+from signalcanary.exit_codes import describe_exit_codes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 
@@ -30,6 +32,11 @@ $ signalcanary status ofi-cvd-fusion || echo $?   # 3: degraded, 4: held
 $ kubectl port-forward -n monitoring svc/prometheus 9090 &
 $ signalcanary report ofi-cvd-fusion -o html --prometheus http://127.0.0.1:9090 --file report.html
 ```
+
+In tables `VALUE` is the figure of the test window, which swings by chance, and `SURELY` where the
+true one lies, but for the chance that `rollback.errorRate` allows and however often one looks: by
+all rows since the start or, of what is breached, by the rows of late. `EFFECTIVE` is how many
+independent rows the `ROWS` are worth, as labels overlap; `WORST` the worst verdict of all symbols.
 
 Health is one word: `Healthy`; `Progressing`; `Held`, where a rollout does not go on until somebody
 or something does what it waits for; `Degraded`, where it is being or was taken back, or a condition
@@ -66,7 +73,8 @@ def row(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 
 
 def page() -> str:
-    lines = [HEAD, "## Exit codes", "", "```text", *EXIT_CODES.rstrip().splitlines()[1:], "```"]
+    codes = describe_exit_codes().rstrip().splitlines()[1:]
+    lines = [HEAD, "## Exit codes", "", "```text", *codes, "```"]
     for name, text, parser in verbs_of(build_parser()):
         lines += ["", f"## signalcanary {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
         shown = [a for a in parser._actions if a.dest != "help" and a.help is not argparse.SUPPRESS]
@@ -81,6 +89,20 @@ def test_the_page_is_in_step_with_the_parser() -> None:
     if os.environ.get("SIGNALCANARY_WRITE_DOCS"):
         PAGE.write_text(text)
     assert PAGE.read_text() == text, "run make docs"
+
+
+def test_help_of_a_verb_has_its_own_exit_codes_and_no_others() -> None:
+    helps = {
+        name: " ".join(parser.format_help().split()) for name, _, parser in verbs_of(build_parser())
+    }
+    assert "held: it waits for a person" in helps["status"]
+    assert " 3 rolled back" not in helps["lint"]
+    assert " 3 rolled back" in helps["watch"]
+    assert "the metrics source cannot be read" in helps["lint"]
+    assert "--fail-on-rollback, or too many" in helps["backtest"]
+    assert "--fail-on-rollback" not in helps["run"]
+    for verb in HAND_VERBS:
+        assert "refused, or not answered" in helps[verb]
 
 
 def test_every_verb_and_every_argument_says_what_it_is_for() -> None:
