@@ -147,11 +147,11 @@ ROLLOUT_PANELS: tuple[Panel | str, ...] = (
             "{{symbol}}": of_condition("value"),
             "{{symbol}} at least": of_condition("bound", ', side="lower"'),
             "{{symbol}} at most": of_condition("bound", ', side="upper"'),
-            "bound": f"max({of_condition('threshold')})",
+            "threshold": f"max({of_condition('threshold')})",
         },
-        help="The value that is judged, what it surely is (guarded conditions), and the bound.",
+        help="The value that is judged, what it surely is (guarded conditions), and the threshold.",
         repeat="condition",
-        overrides=(dashed("bound", "red"), dashed("/ at (least|most)$/", "gray")),
+        overrides=(dashed("threshold", "red"), dashed("/ at (least|most)$/", "gray")),
     ),
     Panel(
         "Breaches: how long they have held",
@@ -231,7 +231,7 @@ ROLLOUT_PANELS: tuple[Panel | str, ...] = (
             "{{track}} {{symbol}} sent": rate("signals_published_total"),
             "{{track}} {{symbol}} {{reason}}": rate("signals_withheld_total"),
         },
-        "reqps",
+        "mps",
         may_be_empty=True,
     ),
     Panel(
@@ -250,7 +250,7 @@ ROLLOUT_PANELS: tuple[Panel | str, ...] = (
     ),
     "Harvest",
     Panel(
-        "Frames", {"{{track}} {{symbol}} {{stream}}": rate("harvest_frames_received_total")}, "pps"
+        "Frames", {"{{track}} {{symbol}} {{stream}}": rate("harvest_frames_received_total")}, "mps"
     ),
     Panel(
         "Silence",
@@ -383,7 +383,7 @@ FLEET_PANELS: tuple[Panel | str, ...] = (
     Panel(
         "Looks",
         {"{{phase}}": "sum by (phase) (rate(signalcanary_decisions_total[$__rate_interval]))"},
-        "ops",
+        "cps",
     ),
     Panel(
         "Writes to the API server",
@@ -404,14 +404,14 @@ FLEET_PANELS: tuple[Panel | str, ...] = (
             "(rate(signalcanary_reconcile_errors_total[$__rate_interval]))",
             "conflicts": "sum(rate(signalcanary_status_conflicts_total[$__rate_interval]))",
         },
-        "ops",
+        "cps",
         may_be_empty=True,
     ),
     Panel(
         "Notifications",
         {
-            "{{receiver}} {{result}}": "sum by (receiver, result) "
-            "(rate(signalcanary_notification_attempts_total[$__rate_interval]))",
+            "{{receiver}} {{result}} in an hour": "sum by (receiver, result) "
+            "(increase(signalcanary_notification_attempts_total[1h]))",
             "{{receiver}} waiting": "max by (receiver) (signalcanary_notifications_pending)",
         },
         may_be_empty=True,
@@ -423,7 +423,7 @@ FLEET_PANELS: tuple[Panel | str, ...] = (
             "{{namespace}}/{{signalcanary}} {{track}}": "sum by (namespace, signalcanary, track) "
             "(rate(harvest_frames_received_total[$__rate_interval]))"
         },
-        "pps",
+        "mps",
     ),
     Panel(
         "Longest silence",
