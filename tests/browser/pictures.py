@@ -84,7 +84,7 @@ def take(page: Page, dashboard: Served, name: str, file: str, height: int, **loo
     path = FOLDER / f"{file}.png"
     page.shoot(path)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+        image.convert("RGB").quantize(256, kmeans=1).save(path, optimize=True)
     assert path.stat().st_size < MOST_BYTES, path
     print(f"{path.relative_to(REPO)}: {path.stat().st_size // 1000} kB")
 
