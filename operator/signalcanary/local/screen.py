@@ -53,14 +53,19 @@ _STYLE: Mapping[Verdict, str] = {
     Verdict.BREACHED: "bold red",
 }
 _EVENTS_SHOWN = 6
+_EVENTS_KEPT = 2
+"""So many of the newest are shown even where symbols must be left out."""
 
 
-def draw(scene: Scene, most_rows: int | None = None) -> RenderableType:
+def draw(
+    scene: Scene, most_rows: int | None = None, most_events: int = _EVENTS_SHOWN
+) -> RenderableType:
     """The whole screen.
 
     Args:
         most_rows: of judgements that there is room for; of more, those of the worst symbols are
             shown, of one at least. None for all.
+        most_events: the newest.
     """
     look = scene.look
     return Group(
@@ -87,7 +92,7 @@ def draw(scene: Scene, most_rows: int | None = None) -> RenderableType:
         _workloads(look) if scene.is_on_cluster else _tracks(look),
         Text(),
         Rule("events", style="dim", align="left"),
-        _events(scene),
+        _events(scene, most_events),
     )
 
 
@@ -167,7 +172,8 @@ def _judged(scene: Scene, most_rows: int | None) -> Group:
     shown, hidden = _that_fit(scene.look.decision.judgements, most_rows)
     parts: list[RenderableType] = [_judgements(scene, shown)]
     if hidden:
-        parts.append(Text(f" {hidden} more symbols, none of them worse", style="dim"))
+        more = "1 more symbol" if hidden == 1 else f"{hidden} more symbols"
+        parts.append(Text(f" {more}, none worse", style="dim"))
     parts += [Text(f"   {line}", style="dim") for line in describe_metrics(scene.look)]
     return Group(*parts)
 
@@ -309,13 +315,13 @@ def _process_style(process: LocalProcess) -> str:
     return "green" if process.is_ready else "yellow"
 
 
-def _events(scene: Scene) -> Table:
+def _events(scene: Scene, most: int) -> Table:
     look = scene.look
     table = Table(box=None, padding=(0, 1), show_header=False, expand=True)
     table.add_column(min_width=6, no_wrap=True, justify="right", style="dim")
     table.add_column(width=17, no_wrap=True)
     table.add_column(ratio=1)
-    for event in look.events[-_EVENTS_SHOWN:]:
+    for event in look.events[-most:]:
         at = scene.elapsed_seconds - (look.now - event.time).total_seconds()
         style = "red" if event.is_warning else ""
         table.add_row(clock(max(0.0, at)), Text(event.reason, style=style), event.message)
@@ -332,10 +338,17 @@ class LiveReporter:
 
     def show(self, scene: Scene) -> None:
         """Draw this scene, as much of it as the terminal has room for."""
+        for most_events in range(_EVENTS_SHOWN, _EVENTS_KEPT - 1, -1):
+            room = self._room(scene, most_events)
+            if len(scene.look.decision.judgements) <= room:
+                break
+        self._live.update(draw(scene, room, most_events), refresh=True)
+
+    def _room(self, scene: Scene, most_events: int) -> int:
+        """How many rows of judgements there is room for beside all the rest."""
         least, hidden = _that_fit(scene.look.decision.judgements, 0)
-        lines = len(self._console.render_lines(draw(scene, 0), pad=False))
-        room = self._console.size.height - lines + len(least) + bool(hidden)
-        self._live.update(draw(scene, room), refresh=True)
+        lines = self._console.render_lines(draw(scene, 0, most_events), pad=False)
+        return self._console.size.height - len(lines) + len(least) + bool(hidden)
 
     def close(self) -> None:
         """Give the terminal back."""

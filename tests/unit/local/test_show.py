@@ -14,7 +14,7 @@ from signalcanary.evaluate import Verdict
 from signalcanary.local import demo as local_demo
 from signalcanary.local.scene import PlainReporter, Scene, clock
 from signalcanary.local.screen import LiveReporter, draw
-from signalcanary.local.world import LocalRollout, Look
+from signalcanary.local.world import Event, LocalRollout, Look
 from signalcanary.rollout import Phase
 
 
@@ -118,9 +118,26 @@ async def test_of_more_symbols_than_there_is_room_for_the_worst_are_shown(world:
     text = console.file.getvalue()
     assert "S37USDT" in text
     assert "events" in text
-    left_out = int(text.split(" more symbols, none of them worse")[0].split()[-1])
+    left_out = int(text.split(" more symbols, none worse")[0].split()[-1])
     assert len(set(re.findall(r"S\d+USDT", text))) == 40 - left_out
     assert 5 < left_out < 35
+
+
+async def test_old_events_give_way_before_a_symbol_does(world: World) -> None:
+    _, looks = await story(world, 0.7, 4)
+    look = looks[-1]
+    told = Event(look.now, False, "Told", "word " * 120)
+    look = replace(look, events=tuple(replace(told, reason=f"Told{n}") for n in range(9)))
+    console = Console(
+        file=io.StringIO(), width=120, height=40, color_system=None, force_terminal=True
+    )
+    reporter = LiveReporter(console)
+    reporter.show(scene(look))
+    reporter.close()
+    text = console.file.getvalue()
+    assert "more symbol" not in text
+    shown = sorted(set(re.findall(r"Told\d", text)))
+    assert shown in (["Told7", "Told8"], ["Told6", "Told7", "Told8"])
 
 
 async def test_lines_say_what_is_new_once(world: World) -> None:
