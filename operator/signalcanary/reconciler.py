@@ -43,6 +43,7 @@ from signalcanary.rollout import (
     Answer,
     Notice,
     Observations,
+    Phase,
     RolloutState,
     TrackSeen,
     Transition,
@@ -297,7 +298,9 @@ class Reconciler:
         last = subject.evaluated_at
         # A clock that was set back must not keep the status from being written.
         is_due = last is None or abs(now - last) >= self._settings.status_interval
-        return is_due and state.phase in JUDGED
+        # What is waited for changes with others, and may stay the same for days.
+        is_told_anew = state.phase is Phase.WAITING and _words(before) != _words(status)
+        return is_due and (state.phase in JUDGED or is_told_anew)
 
     def _count_transitions(self, subject: Subject, state: RolloutState) -> None:
         where = f"{subject.key.namespace}/{subject.key.name}"
@@ -473,6 +476,11 @@ def _applied_hash(item: Mapping[str, Any]) -> str | None:
     annotations = item["metadata"].get("annotations") or {}
     value: str | None = annotations.get(APPLIED_HASH)
     return value
+
+
+def _words(status: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a person reads first of a status."""
+    return status.get("message"), status.get("next")
 
 
 def _without_live_values(status: Mapping[str, Any]) -> dict[str, Any]:

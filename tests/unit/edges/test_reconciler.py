@@ -112,6 +112,22 @@ async def test_at_rest_nothing_is_written(world: World) -> None:
     assert world.cluster.calls == []
 
 
+async def test_one_that_waits_says_what_for_now_and_then_writes_nothing(world: World) -> None:
+    world.create("first", stages=[{"name": "canary", "duration": "48h"}])
+    world.create(after=["first"])
+    await world.rounds(4, STEP)
+    told = "waits to start: it comes after first, which is {}, not Succeeded"
+    assert world.status()["message"].endswith(told.format("Pending"))
+    world.cluster.start_pods()
+    await world.rounds(4, 31.0)
+    phase = world.phase("first")
+    assert phase != "Pending"
+    assert world.status()["message"].endswith(told.format(phase))
+    world.cluster.calls.clear()
+    await world.rounds(30, 31.0)
+    assert not [call for call in world.cluster.calls if call.endswith("/demo")]
+
+
 async def test_live_values_are_written_at_the_pace_of_status(world: World) -> None:
     world.create()
     await world.settle()
