@@ -98,10 +98,11 @@ BASKET = ("together/btc", "together/alts")
 
 def test_a_basket_is_promoted_together(basket: tuple[Rollout, Rollout], exchange: Exchange) -> None:
     apply_both(basket, BASKET)
-    promoted = [time_of(one.wait_for_phase("Succeeded", timeout=200), "Promoted") for one in basket]
-    apart = max(promoted) - min(promoted)
-    print(f"promoted {apart.total_seconds():.1f} s apart")
-    assert apart <= 3 * INTERVAL
+    ends = [one.wait_for_phase("Succeeded", timeout=200) for one in basket]
+    promoted = [time_of(status, "Promoted") for status in ends]
+    print(f"promoted {(max(promoted) - min(promoted)).total_seconds():.1f} s apart")
+    # How far apart is the second one's matter: what it was ready by may have changed by then.
+    assert min(promoted) >= max(time_of(status, "StagesPassed") for status in ends)
 
 
 def test_a_basket_is_taken_back_together(
