@@ -18,7 +18,15 @@ from signalcanary.ladder import Step, resolve
 from signalcanary.look import Look
 from signalcanary.moves import enter, new_attempt
 from signalcanary.revisions import Revision, RevisionRef
-from signalcanary.rollout import SERVED, Checks, Clock, Observations, Phase, RolloutState
+from signalcanary.rollout import (
+    SERVED,
+    UNSTARTED,
+    Checks,
+    Clock,
+    Observations,
+    Phase,
+    RolloutState,
+)
 
 
 def look_up_ladder(
@@ -124,13 +132,25 @@ def climb(
 def end_rollback(look: Look, state: RolloutState, why: str) -> RolloutState:
     """The bad revision is gone: verify what serves now, where that is asked for."""
     stable = state.stable
-    if look.spec.rollback.verify is None or stable is None:
+    if look.spec.rollback.verify is None or stable is None or _has_changed_nothing(state):
         return enter(state, look.now, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
     # The first check is the next look's: at this one nothing has been read of it yet.
     state = replace(state, checks=Checks(Clock(look.now), last=look.now))
     why += f"; {stable.version}{_IS_VERIFIED}"
     why += format_duration(look.spec.rollback.verify.for_)
     return enter(state, look.now, Phase.VERIFYING_ROLLBACK, state.reason, why, is_warning=True)
+
+
+def _has_changed_nothing(state: RolloutState) -> bool:
+    """Whether what was taken back never started, and nothing was put in the place of what serves.
+
+    There is nothing to verify then: that a file was refused says nothing of what serves, and if
+    that is ill, no rung of a ladder that is for bad revisions helps it.
+    """
+    if state.reason == "RollbackRequested":
+        return False  # another revision serves now
+    before = [transition.phase for transition in state.history[1:2]]
+    return not UNSTARTED.isdisjoint(before)
 
 
 def verify(look: Look, state: RolloutState) -> RolloutState:

@@ -57,6 +57,9 @@ class Phase(StrEnum):
 STARTING = frozenset({Phase.VERIFYING, Phase.PENDING})
 """The phases in which the canary's pods do not run yet."""
 
+UNSTARTED = frozenset({Phase.WAITING, Phase.VERIFYING})
+"""The phases before any pod of the canary, but for one that looks at its artifacts."""
+
 GUARDED = STARTING | {Phase.WARMING, Phase.PROGRESSING, Phase.PROMOTING}
 """The phases in which there is a canary, which so can be rolled back."""
 

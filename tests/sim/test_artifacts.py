@@ -54,6 +54,74 @@ def test_no_pod_of_a_canary_with_a_corrupt_model_ever_starts(start: Callable[...
     sim.run_until(Phase.SUCCEEDED)
 
 
+VERIFIED = {"conditions": [{"metric": "platt_ece", "above": 0.1}], "verify": {"for": "5m"}}
+"""Stable breaches this, which nobody asks of it while it is at rest."""
+
+
+def test_a_refusal_puts_a_stable_revision_that_is_ill_on_no_ladder(
+    start: Callable[..., Any],
+) -> None:
+    sim = start()
+    sim.run_until(Phase.SUCCEEDED)
+    sim.edit(version="v1.1")
+    sim.run_until(Phase.PROGRESSING)
+    sim.run_until(Phase.SUCCEEDED)
+    stable = sim.state.stable
+    assert sim.state.former, "there is a revision to fall back to"
+    sim.world.of_version[stable.version] = {"platt_ece": 0.3}
+    sim.world.refusals = (CORRUPT,)
+    sim.edit(version="v2", signal=SIGNAL, rollback=VERIFIED)
+    sim.story.clear()
+    sim.run(timedelta(hours=1))
+    assert sim.reasons == ["RolloutStarted", "VerificationFailed", "VerificationFailed"]
+    assert sim.phase is Phase.ROLLED_BACK
+    assert sim.state.stable == stable
+    assert sim.state.climbed == ()
+
+
+def test_what_is_given_up_before_it_starts_is_not_verified_either(
+    start: Callable[..., Any],
+) -> None:
+    sim = start()
+    sim.run_until(Phase.SUCCEEDED)
+    sim.world.pods_start = False
+    sim.edit(version="v2", signal=SIGNAL, rollback=VERIFIED)
+    sim.look()
+    assert sim.phase is Phase.VERIFYING
+    sim.ask("abort")
+    sim.story.clear()
+    sim.run_until(Phase.ROLLED_BACK, within=timedelta(minutes=1))
+    assert [phase for _, phase, _ in sim.story] == [Phase.ROLLED_BACK]
+
+
+def test_a_canary_that_ran_is_verified(start: Callable[..., Any]) -> None:
+    sim = start()
+    sim.run_until(Phase.SUCCEEDED)
+    sim.edit(version="v2", signal=SIGNAL, rollback=VERIFIED)
+    sim.run_until(Phase.PROGRESSING, within=timedelta(minutes=5))
+    sim.ask("abort")
+    sim.run_until(Phase.VERIFYING_ROLLBACK, within=timedelta(minutes=1))
+
+
+def test_a_revision_gone_back_to_is_verified_whatever_was_given_up_for_it(
+    start: Callable[..., Any],
+) -> None:
+    sim = start()
+    sim.run_until(Phase.SUCCEEDED)
+    sim.edit(version="v2")
+    sim.run_until(Phase.PROGRESSING, within=timedelta(minutes=5))
+    sim.run_until(Phase.SUCCEEDED)
+    sim.world.pods_start = False
+    sim.edit(version="v3", signal=SIGNAL, rollback=VERIFIED)
+    sim.look()
+    assert sim.phase is Phase.VERIFYING
+    (former,), stable = sim.state.former, sim.state.stable
+    sim.ask("rollback", f"{stable.name}-{stable.attempt}/{former.name}")
+    sim.world.pods_start = True
+    sim.run_until(Phase.VERIFYING_ROLLBACK, within=timedelta(minutes=1))
+    assert sim.state.stable.name == former.name
+
+
 def test_an_ill_metrics_source_keeps_no_corrupt_model(start: Callable[..., Any]) -> None:
     """What is wrong with a file is seen without it."""
     sim = start(signal=SIGNAL)
