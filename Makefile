@@ -88,7 +88,7 @@ gitops: setup ## Write charts/argocd/argocd-cm.yaml anew from the scripts beside
 
 .PHONY: docs
 docs: setup ## Write the pages that come of the code anew (see the test files named here)
-	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_machine.py \
+	SIGNALCANARY_WRITE_DOCS=1 $(BIN)/pytest tests/sim/test_lifecycle_page.py \
 		tests/unit/edges/test_events.py \
 		tests/unit/operator/test_hostile_answers.py tests/unit/test_metrics_page.py \
 		tests/unit/test_cli_page.py tests/unit/test_reference_pages.py \

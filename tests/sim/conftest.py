@@ -6,9 +6,11 @@ Every look passes the state through ``parse(render(…))``, which is a restart o
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +38,9 @@ from signalcanary.rollout import (
     plan,
 )
 from signalcanary.status import last_evaluation, parse, render
+
+# Modules that tests of this folder share.
+sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("sim", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("sim")
