@@ -39,9 +39,7 @@ from signalcanary import (
 from signalcanary.api import MAX_STAGES, OnDeadline, SignalCanarySpec
 from signalcanary.commands import Verb
 from signalcanary.contract import Track, format_duration
-from signalcanary.evaluate import (
-    Judgement,
-)
+from signalcanary.evaluate import Judgement
 from signalcanary.hand import needs_approval, obey, obstacle
 from signalcanary.look import Look
 from signalcanary.moves import canary_of as _canary

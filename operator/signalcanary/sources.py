@@ -20,9 +20,10 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from signalcanary.api import DEFAULT_SOURCE, DNS_LABEL
-from signalcanary.contract import Model, PositiveDuration, format_duration
+from signalcanary.contract import Model, PositiveDuration
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.metrics_source import MetricsSource, MetricsSourceError, Target, failed
+from signalcanary.wire import at_most
 
 MAX_DEADLINE: Final = timedelta(seconds=30)
 """Of a source: half of what liveness allows a round."""
@@ -89,14 +90,35 @@ class Tls(Model):
         return self
 
 
-class SourceConfig(Model):
+class HttpServer(Model):
+    """A server, and who we are to it.
+
+    Attributes:
+        bearer_token_file: read anew for every request, as such tokens rotate.
+        proxy_url: of the proxy that all requests go through; the environment's are not used.
+    """
+
+    url: Url | None = None
+    bearer_token_file: Path | None = None
+    basic_auth: BasicAuth | None = None
+    tls: Tls | None = None
+    proxy_url: Url | None = None
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.bearer_token_file is not None and self.basic_auth is not None:
+            raise ValueError("write one of bearerTokenFile and basicAuth")
+        if self.tls is not None and self.url is not None and not self.url.startswith("https:"):
+            raise ValueError("tls is for https: write url: https://…, or take tls out")
+        return self
+
+
+class SourceConfig(HttpServer):
     """One source: Prometheus, or what speaks its query API.
 
     Attributes:
         url: with the path before ``/api/v1/query``, if there is one.
         tenant: sent as ``X-Scope-OrgID``.
-        bearer_token_file: read anew for every query, as such tokens rotate.
-        proxy_url: of the proxy that all queries go through; the environment's are not used.
         deadline: longest time for all queries of a look.
         max_concurrent_queries: of all canaries together.
         namespaces: whose SignalCanaries may use it; empty for all.
@@ -105,21 +127,10 @@ class SourceConfig(Model):
 
     url: Url
     tenant: str | None = None
-    bearer_token_file: Path | None = None
-    basic_auth: BasicAuth | None = None
-    tls: Tls | None = None
-    proxy_url: Url | None = None
-    deadline: PositiveDuration = timedelta(seconds=8)
+    deadline: Annotated[PositiveDuration, at_most(MAX_DEADLINE)] = timedelta(seconds=8)
     max_concurrent_queries: int = Field(default=4, ge=1, le=64)
     namespaces: tuple[str, ...] = ()
     folder: Path | None = None
-
-    @field_validator("deadline")
-    @classmethod
-    def _check_deadline(cls, value: timedelta) -> timedelta:
-        if value > MAX_DEADLINE:
-            raise ValueError(f"write at most {format_duration(MAX_DEADLINE)}")
-        return value
 
     @field_validator("tenant")
     @classmethod
@@ -127,14 +138,6 @@ class SourceConfig(Model):
         if value is not None and not _TENANT.fullmatch(value):
             raise ValueError("write letters, digits and !._*'()-, several tenants with | between")
         return value
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.bearer_token_file is not None and self.basic_auth is not None:
-            raise ValueError("write one of bearerTokenFile and basicAuth")
-        if self.tls is not None and not self.url.startswith("https:"):
-            raise ValueError("tls is for https: write url: https://…, or take tls out")
-        return self
 
     def file(self, path: Path | None) -> Path | None:
         """Where a file of this source is."""

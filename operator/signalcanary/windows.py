@@ -1,4 +1,6 @@
-"""Allowed windows and blackouts on the calendar: whether one is open, and when it opens. Pure.
+"""Allowed windows and blackouts on the calendar: whether one is open, and when it opens.
+
+Pure, but that the rules of a time zone are read from tzdata, once a process, where one is named.
 
 A weekly window is written by the clock on the wall. It begins at the first moment at which that
 shows `from`, and ends at the last at which it shows `to`. Where the clock is set forward over

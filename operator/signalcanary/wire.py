@@ -125,6 +125,18 @@ PositiveDuration = Annotated[
     ),
 ]
 
+
+def at_most(longest: timedelta) -> AfterValidator:
+    """Beside a duration's type: that it is no longer."""
+
+    def check(value: timedelta) -> timedelta:
+        if value > longest:
+            raise ValueError(f"write at most {format_duration(longest)}")
+        return value
+
+    return AfterValidator(check)
+
+
 # --------------------------------------------------------------------------- the model base
 
 

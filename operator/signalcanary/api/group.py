@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import Field, StringConstraints, WithJsonSchema
+from pydantic import Field
 
-from signalcanary.api.names import DNS_LABEL, MAX_NAME_LENGTH
-from signalcanary.contract import Model, string_schema
+from signalcanary.api.names import GroupName
+from signalcanary.contract import Model
 
 MAX_AFTER: Final = 16
-ObjectName = Annotated[
-    str,
-    StringConstraints(pattern=DNS_LABEL, max_length=MAX_NAME_LENGTH),
-    WithJsonSchema(
-        string_schema(
-            DNS_LABEL,
-            MAX_NAME_LENGTH,
-            "write the name of a SignalCanary of the same namespace, in lower-case letters, digits "
-            "and '-'",
-        )
-    ),
-]
-GroupName = Annotated[
-    str,
-    StringConstraints(pattern=DNS_LABEL, max_length=63),
-    WithJsonSchema(
-        string_schema(
-            DNS_LABEL,
-            63,
-            "write the name of a group in lower-case letters, digits and '-', for example fusion",
-        )
-    ),
-]
 
 
 class Pace(StrEnum):

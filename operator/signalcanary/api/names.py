@@ -7,10 +7,7 @@ from typing import Annotated, Final
 from pydantic import StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
-from signalcanary.contract import (
-    SYMBOL_PATTERN,
-    string_schema,
-)
+from signalcanary.contract import SYMBOL_PATTERN, string_schema
 
 GROUP: Final = "signalcanary.dev"
 VERSION: Final = "v1alpha1"
@@ -60,6 +57,29 @@ VersionLabel = Annotated[
             63,
             "write a version that is a label value: letters, digits, '-', '_' and '.', beginning "
             "and ending with a letter or digit, for example v2.0-prod",
+        )
+    ),
+]
+ObjectName = Annotated[
+    str,
+    StringConstraints(pattern=DNS_LABEL, max_length=MAX_NAME_LENGTH),
+    WithJsonSchema(
+        string_schema(
+            DNS_LABEL,
+            MAX_NAME_LENGTH,
+            "write the name of a SignalCanary of the same namespace, in lower-case letters, digits "
+            "and '-'",
+        )
+    ),
+]
+GroupName = Annotated[
+    str,
+    StringConstraints(pattern=DNS_LABEL, max_length=63),
+    WithJsonSchema(
+        string_schema(
+            DNS_LABEL,
+            63,
+            "write the name of a group in lower-case letters, digits and '-', for example fusion",
         )
     ),
 ]

@@ -8,12 +8,13 @@ from typing import Final, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from signalcanary.api.conditions import Rollback
-from signalcanary.api.group import MAX_AFTER, Group, ObjectName
+from signalcanary.api.group import MAX_AFTER, Group
 from signalcanary.api.names import (
     DEFAULT_SOURCE,
     MAX_STAGES,
     MAX_SYMBOLS,
     NO_REPEATS,
+    ObjectName,
     SourceName,
     VersionLabel,
     first_repeated,

@@ -9,40 +9,32 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from signalcanary.contract import Model, PositiveDuration, format_duration
+from signalcanary.contract import Model, PositiveDuration
 from signalcanary.sources import (
     BasicAuth,
+    HttpServer,
     SourceConfig,
     Tls,
     UnreadableCredentials,
-    Url,
     check_url,
     read_secret,
 )
+from signalcanary.wire import at_most
 
 MAX_DEADLINE: Final = timedelta(seconds=60)
 
 
-class HttpEndpoint(Model):
+class HttpEndpoint(HttpServer):
     """Where to and how over HTTP. An address that is a secret itself comes from a file."""
 
-    url: Url | None = None
     url_file: Path | None = None
-    bearer_token_file: Path | None = None
-    basic_auth: BasicAuth | None = None
-    tls: Tls | None = None
-    proxy_url: Url | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.url is None) == (self.url_file is None):
             raise ValueError("write one of url and urlFile")
-        if self.bearer_token_file is not None and self.basic_auth is not None:
-            raise ValueError("write one of bearerTokenFile and basicAuth")
-        if self.tls is not None and self.url is not None and not self.url.startswith("https:"):
-            raise ValueError("tls is for https: write url: https://…, or take tls out")
         return self
 
 
@@ -109,15 +101,8 @@ class Receiver(Model):
     email: Email | None = None
     webhook: Webhook | None = None
     alertmanager: Alertmanager | None = None
-    deadline: PositiveDuration = timedelta(seconds=10)
+    deadline: Annotated[PositiveDuration, at_most(MAX_DEADLINE)] = timedelta(seconds=10)
     folder: Path | None = None
-
-    @field_validator("deadline")
-    @classmethod
-    def _check_deadline(cls, value: timedelta) -> timedelta:
-        if value > MAX_DEADLINE:
-            raise ValueError(f"write at most {format_duration(MAX_DEADLINE)}")
-        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two kinds": ({"receivers": {"a": {**HOOK, "slack": {"urlFile": "x"}}}}, "exactly one"),
     "an unknown field": (
         {"receivers": {"a": {"webhook": {"url": "http://h", "token": "s3cret"}}}},
-        "receivers.a.webhook.token: unknown field: write one of url, urlFile, bearerTokenFile",
+        "receivers.a.webhook.token: unknown field: write one of url, bearerTokenFile",
     ),
     "an unknown field of a route": (
         {"routes": [{"receivers": ["a"], "severity": "P1"}]},
