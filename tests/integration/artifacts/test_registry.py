@@ -441,6 +441,34 @@ def test_a_login_does_not_go_on_to_where_the_registry_sends_its_readers(
     assert (path, "Authorization" in headers) == ("/signed", False)
 
 
+def test_who_is_sent_on_to_learns_no_login_by_asking_for_one(
+    front: Callable[..., str], tmp_path: Path
+) -> None:
+    asked: list[tuple[str, dict[str, str]]] = []
+    thief = front((200, {}, b'{"token": "x"}'), asked=asked)
+    bearer = f'Bearer realm="http://{thief}/token",service="x"'
+    behind = front((401, {"WWW-Authenticate": bearer}, b""))
+    before = front((307, {"Location": f"http://{behind}/signed"}, b""))
+    write_login(tmp_path / "robot", before)
+    url = f"oci://{before}/team/models@sha256:{'0' * 64}"
+    found = trouble(url, logins=tmp_path, image={"secretName": "robot"})
+    assert found.reason == "http_401"
+    assert f"{behind}, where it sends its readers on to, answers 401" in str(found)
+    assert asked == []
+
+
+def test_what_a_registry_says_of_a_password_is_not_shown(
+    front: Callable[..., str], tmp_path: Path
+) -> None:
+    said = {"code": "DENIED", "message": f"{'x' * 150} {PASSWORD} is no password of ours"}
+    ask = (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    host = front(ask, (403, {}, json.dumps({"errors": [said]}).encode()))
+    write_login(tmp_path / "robot", host)
+    url = f"oci://{host}/team/models@sha256:{'0' * 64}"
+    found = str(trouble(url, logins=tmp_path, image={"secretName": "robot"}))
+    assert f"it refuses the login of the Secret robot ({'x' * 150} … is no p): put that" in found
+
+
 def test_a_registry_may_not_send_on_for_ever(front: Callable[..., str]) -> None:
     host = front((307, {"Location": "/again"}, b""))
     found = trouble(f"oci://{host}/team/models@sha256:{'0' * 64}")

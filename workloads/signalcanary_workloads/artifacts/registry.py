@@ -42,6 +42,8 @@ MAX_MANIFEST_BYTES: Final = 4 * 2**20
 """What the specification asks registries to take."""
 MAX_ANSWER_BYTES: Final = 2**16
 MAX_REDIRECTS: Final = 5
+_LONGEST_SAID: Final = 160
+"""Characters of a registry's own words."""
 _CHUNK: Final = 2**18
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _BUSY: Final = (408, 425, 429)
@@ -152,7 +154,7 @@ class Registry:
         most = MAX_MANIFEST_BYTES if size is None else size
         answer = self._ask(url, self._authorization)
         if answer.status == 401:
-            self._close(answer)
+            answer.close()
             self._authorization = self._log_in(answer.headers.get("WWW-Authenticate", ""))
             answer = self._ask(url, self._authorization)
         try:
@@ -160,7 +162,7 @@ class Registry:
                 raise self._refusal(answer, is_of_content=True)
             data = self._take(answer, most)
         finally:
-            self._close(answer)
+            answer.close()
         if len(data) > most or (size is not None and len(data) < size):
             more = "more than " if len(data) > most else ""
             told = f"the registry gives {more}{min(len(data), most)} bytes"
@@ -171,19 +173,28 @@ class Registry:
         return data
 
     def _ask(self, url: str, authorization: str | None) -> urllib3.BaseHTTPResponse:
-        """The beginning of an answer, wherever it is given."""
+        """The beginning of an answer, wherever it is given.
+
+        Registries often send on to storage that signs its URLs. It gets no login, not if it asks
+        for one either, and what it refuses says nothing of what the registry holds.
+        """
+        host = urlsplit(url).netloc
         headers = {"User-Agent": "signalcanary", "Accept": _ACCEPT, "Accept-Encoding": "identity"}
         for _ in range(MAX_REDIRECTS + 1):
             own = headers | ({"Authorization": authorization} if authorization else {})
             answer = self._request(url, own)
             place = answer.headers.get("Location")
+            there = urlsplit(url).netloc
             if answer.status not in _REDIRECTS or place is None:
-                return answer
-            self._close(answer)
-            before, url = urlsplit(url), urljoin(url, place)
+                if there == host or answer.status == 200:
+                    return answer
+                answer.close()
+                told = f"{there}, where it sends its readers on to, answers {answer.status}"
+                raise self._trouble(f"http_{answer.status}", told, passing=True)
+            answer.close()
+            url = urljoin(url, place)
             self._require_tls(url)
-            # What a registry sends its readers on to is often storage that signs its URLs.
-            if urlsplit(url)[:2] != before[:2]:
+            if urlsplit(url).netloc != there:
                 authorization = None
         raise self._trouble("bad_answer", f"it sends on more than {MAX_REDIRECTS} times")
 
@@ -211,11 +222,6 @@ class Registry:
             raise self._unanswered(error) from error
         return taken.getvalue()
 
-    @staticmethod
-    def _close(answer: urllib3.BaseHTTPResponse) -> None:
-        """Give back the connection, without what was not read of the answer."""
-        answer.close()
-
     def _require_tls(self, url: str) -> None:
         if urlsplit(url).scheme != "https" and self._scheme == "https":
             told = f"it sends on to {urlsplit(url).netloc} without TLS: that is not followed"
@@ -240,7 +246,8 @@ class Registry:
     def _fetch_token(self, fields: Mapping[str, str]) -> str:
         asked = {"service": fields["service"]} if "service" in fields else {}
         asked["scope"] = fields.get("scope") or f"repository:{self.repository}:pull"
-        url = f"{fields['realm']}?{urlencode(asked)}"
+        realm = fields["realm"]
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
         self._require_tls(url)
         login = self._credentials.login
         answer = self._ask(url, login.header() if login else None)
@@ -249,7 +256,7 @@ class Registry:
                 raise self._refusal(answer)
             text = self._take(answer, MAX_ANSWER_BYTES)
         finally:
-            self._close(answer)
+            answer.close()
         try:
             found = msgspec.json.decode(text, type=_Token)
         except msgspec.DecodeError as error:
@@ -268,9 +275,10 @@ class Registry:
             first = (msgspec.json.decode(text, type=_Errors).errors or [_Error()])[0]
         except msgspec.DecodeError:
             first = _Error()
-        said = " ".join((first.message or "").split())[:160]
+        said = " ".join((first.message or "").split())
         if (login := self._credentials.login) is not None:
             said = said.replace(login.password, "…")
+        said = said[:_LONGEST_SAID]
         if is_of_content and status == 404 and first.code in _UNKNOWN:
             return NotFound(self.name)
         if status in (401, 403):
