@@ -227,7 +227,7 @@ def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> No
         "dashboard", "a local web page of all rollouts, live, with the verbs to steer them"
     )
     dashboard.add_argument(
-        "--port", type=int, default=0, metavar="PORT", help="of 127.0.0.1 (default: a free one)"
+        "--port", type=_port, default=0, metavar="PORT", help="of 127.0.0.1 (default: a free one)"
     )
     dashboard.add_argument(
         "--prometheus",
@@ -293,6 +293,13 @@ def _add_plain_option(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="timestamped lines instead of a screen; so does NO_COLOR, or not being a terminal",
     )
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError("must be at most 65535; 0 is a free one")
+    return value
 
 
 def _count(text: str) -> int:

@@ -141,6 +141,14 @@ def test_run_refuses_a_bad_manifest_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_there_is_not_is_told(port: str) -> None:
+    done = signalcanary("dashboard", f"--port={port}")
+    assert done.returncode == 2
+    assert "argument --port: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_run_refuses_a_speed_that_is_none() -> None:
     done = signalcanary("run", str(GOOD), "--speed", "nan")
     assert done.returncode == 2

@@ -96,15 +96,18 @@ def read_policy(file: Path, name: str | None) -> Policy:
 
 
 def _replay(args: argparse.Namespace, policy: Policy) -> int:
+    if args.plot is not None:
+        from signalcanary.backtest.picture import check_name, draw
+
+        # A replay may take a minute: a name that will not do is told before it.
+        check_name(args.plot)
     recording = _record(args, policy.target)
     if recording is None:
         return OK
     replay = replay_recording(policy.spec, recording, policy.target, args.revision)
-    if args.plot is not None:
-        from signalcanary.backtest.picture import draw
-
-        draw(replay, args.plot)
     show(render_json(replay), render_text(replay), args.output)
+    if args.plot is not None:
+        draw(replay, args.plot)
     is_bad = args.fail_on_rollback and replay.outcome is Outcome.ROLLED_BACK
     return FAILED if is_bad else OK
 

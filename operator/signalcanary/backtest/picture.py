@@ -51,6 +51,16 @@ _TITLE_LETTERS: Final = 105
 """In a line of the title."""
 
 
+def check_name(path: Path) -> None:
+    """Whether a picture can have this name.
+
+    Raises:
+        RecordingError: it does not end in .svg, .png or .pdf.
+    """
+    if path.suffix not in FORMATS:
+        raise RecordingError(f"{path}: a picture is {', '.join(FORMATS)}: choose such a name")
+
+
 def draw(replay: Replay, path: Path) -> None:
     """Draw a replay into a file.
 
@@ -58,8 +68,7 @@ def draw(replay: Replay, path: Path) -> None:
         RecordingError: the name does not end in .svg, .png or .pdf, or nothing was judged.
         OSError: it cannot be written.
     """
-    if path.suffix not in FORMATS:
-        raise RecordingError(f"{path}: a picture is {', '.join(FORMATS)}: choose such a name")
+    check_name(path)
     path.write_bytes(render(replay, path.suffix))
 
 

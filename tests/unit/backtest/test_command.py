@@ -93,7 +93,8 @@ def test_the_output_is_a_story_or_json(tmp_path: Path, capsys: pytest.CaptureFix
         ),
         (["--prometheus", "http://127.0.0.1:1", "--start", "now"], "is not before --end"),
         (["--prometheus", "http://127.0.0.1:1", "--start", "now-1h"], "http://127.0.0.1:1: "),
-        (["--data", "t.csv", "--plot", "p.gif"], "a picture is .svg, .png, .pdf"),
+        # Told before anything is read.
+        (["--data", "none.csv", "--plot", "p.gif"], "a picture is .svg, .png, .pdf"),
         (["--data", "t.csv", "--name", "other"], "it holds demo: choose by --name"),
     ],
 )
