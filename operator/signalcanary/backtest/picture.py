@@ -134,7 +134,7 @@ def _build_figure(replay: Replay, chosen: Sequence[tuple[Condition, str]]) -> Fi
     locator = AutoDateLocator(minticks=4, maxticks=10)
     last = axes[-1]
     last.xaxis.set_major_locator(locator)
-    last.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    last.xaxis.set_major_formatter(_iso_dates(locator))
     last.set_xlabel("time (UTC)")
     left, right = _x(replay.started), _x(replay.ended)
     last.set_xlim(left, right + 0.01 * (right - left))
@@ -142,6 +142,16 @@ def _build_figure(replay: Replay, chosen: Sequence[tuple[Condition, str]]) -> Fi
         handles=_legend(replay, chosen), loc="outside lower center", ncols=3, frameon=False
     )
     return figure
+
+
+def _iso_dates(locator: AutoDateLocator) -> ConciseDateFormatter:
+    """Times as all else writes them: 2026-05-01, not 2026-May-01."""
+    day = "%Y-%m-%d"
+    return ConciseDateFormatter(
+        locator,
+        zero_formats=["", "%Y", "%m", "%m-%d", "%H:%M", "%H:%M"],
+        offset_formats=["", "%Y", "%Y-%m", day, day, f"{day} %H:%M"],
+    )
 
 
 def _title(replay: Replay) -> str:
@@ -284,7 +294,9 @@ def _name_decision(ax: Axes, replay: Replay) -> None:
     decided = replay.decided
     if decided is not None:
         is_promoted = replay.outcome is Outcome.PROMOTED
-        text = f"{'promoted' if is_promoted else 'rolled back'} {decided.time:%H:%M:%S}"
+        is_same_day = decided.time.date() == replay.started.date()
+        when = f"{decided.time:%H:%M:%S}" if is_same_day else f"{decided.time:%m-%d %H:%M:%S}"
+        text = f"{'promoted' if is_promoted else 'rolled back'} {when}"
         is_late = _after(replay, decided.time) > 0.5 * _after(replay, replay.ended)
         ax.annotate(
             text,

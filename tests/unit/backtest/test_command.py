@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -289,8 +290,16 @@ def test_a_picture_says_what_happened_in_words(tmp_path: Path) -> None:
         "canary",
         "breached",
         "a rollback needs it beyond",
+        "2026-05-01",
     ):
         assert words in text
+
+
+def test_a_picture_of_several_days_says_on_which_day_it_ended(tmp_path: Path) -> None:
+    replay = run(*table())
+    replay = replace(replay, started=replay.started - timedelta(days=2))
+    draw(replay, tmp_path / "p.svg")
+    assert "rolled back 05-01 08:05:00" in (tmp_path / "p.svg").read_text()
 
 
 def test_a_picture_of_many_symbols_shows_those_that_matter(tmp_path: Path) -> None:
