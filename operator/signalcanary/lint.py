@@ -121,13 +121,13 @@ class Report:
     problems: tuple[Problem, ...] = ()
 
 
-class _Loader(yaml.SafeLoader):
+class KubectlLoader(yaml.SafeLoader):
     """Reads YAML as kubectl does: 2026-05-04T08:00:00Z and 17:30 are texts, no dates and no
     numbers of base 60."""
 
 
 _NO_COLON: Final = r"(?![^:]*:)"
-_Loader.yaml_implicit_resolvers = {
+KubectlLoader.yaml_implicit_resolvers = {
     first: [
         (tag, re.compile(_NO_COLON + regexp.pattern, re.X))
         for tag, regexp in resolvers
@@ -140,8 +140,8 @@ _Loader.yaml_implicit_resolvers = {
 def check(text: str) -> Report:
     """Check every SignalCanary of a YAML text; documents of other kinds are left alone."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=_Loader))
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        nodes = list(yaml.compose_all(text, Loader=KubectlLoader))
+        documents = list(yaml.load_all(text, Loader=KubectlLoader))
     except yaml.YAMLError as error:
         return Report(problems=(_yaml_problem(error),))
     found: list[Checked] = []
