@@ -33,10 +33,7 @@ def render_conditions(
 ) -> list[dict[str, Any]]:
     """All of them, each with the time at which it last changed."""
     moving = state.phase in JUDGED | {Phase.WAITING, Phase.ROLLING_BACK}
-    taken_back = state.phase in TAKEN_BACK
     failure = seen.metrics.failure
-    breached = any(j.verdict is Verdict.BREACHED for j in judgements)
-    left_out = sorted({*state.held, *state.kept})
     needed = awaits_approval(spec, state, seen, judgements, now)
     wait = find_wait(spec, state, seen, judgements, now)
     held = next((call for call in state.calls if call.reason == DEADLINE_HELD), None)
@@ -51,21 +48,7 @@ def render_conditions(
         "Ready": (is_done, *_why(is_done, state)),
         "Reconciling": (moving, *_why(moving, state)),
         "Stalled": (is_rolled_back, *_why(is_rolled_back, state)),
-        "Degraded": (
-            taken_back or breached or bool(left_out),
-            state.reason
-            if taken_back
-            else "ConditionBreached"
-            if breached
-            else SYMBOLS_HELD
-            if left_out
-            else "AsExpected",
-            describe(spec, state, judgements, seen, now)
-            if breached and not taken_back
-            else f"held back: {explain.names(left_out)}"
-            if left_out and not taken_back
-            else "",
-        ),
+        "Degraded": _degraded(spec, state, judgements, seen, now),
         "Paused": (
             state.hand.pause is not None,
             "PausedByPerson" if state.hand.pause else "NotPaused",
@@ -106,6 +89,23 @@ def render_conditions(
         }
         for kind, (is_true, reason, message) in wanted.items()
     ]
+
+
+def _degraded(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    seen: Observations,
+    now: datetime,
+) -> tuple[bool, str, str]:
+    """Whether it is, the reason and the message."""
+    if state.phase in TAKEN_BACK:
+        return True, state.reason, state.message
+    if any(j.verdict is Verdict.BREACHED for j in judgements):
+        return True, "ConditionBreached", describe(spec, state, judgements, seen, now)
+    if left_out := sorted({*state.held, *state.kept}):
+        return True, SYMBOLS_HELD, f"held back: {explain.names(left_out)}"
+    return False, "AsExpected", ""
 
 
 def _why(is_true: bool, state: RolloutState) -> tuple[str, str]:

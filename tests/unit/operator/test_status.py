@@ -431,6 +431,14 @@ def test_just_one_condition_tells_where_a_rollout_is(phase: Phase, condition: st
     assert told["MetricsAvailable"] == "True"
 
 
+@pytest.mark.parametrize("phase", sorted(TAKEN_BACK))
+def test_a_condition_that_is_bad_says_why(phase: Phase) -> None:
+    status = look(state_in(phase, message="rolled back v2: why"), metrics())
+    (degraded,) = (c for c in status["conditions"] if c["type"] == "Degraded")
+    assert (degraded["status"], degraded["message"]) == ("True", status["message"])
+    assert degraded["message"]
+
+
 def test_a_breach_degrades_and_a_source_that_is_down_is_told() -> None:
     assert conditions(look(state_in(Phase.PROGRESSING), metrics(0.3)))["Degraded"] == "True"
     told = conditions(look(state_in(Phase.PROGRESSING), DOWN))
