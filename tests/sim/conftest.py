@@ -173,7 +173,9 @@ class Sim:
         self.name = self.namespace = ""
         self.world = World()
         self.now = START
+        # To be replaced, not changed in place: what was parsed of it is kept.
         self.status: dict[str, Any] = {}
+        self._parsed = self.status, parse(self.status)
         self.story: list[tuple[timedelta, str, str]] = []
         self.last: Decision | None = None
         self.seen: Observations | None = None
@@ -183,7 +185,9 @@ class Sim:
 
     @property
     def state(self) -> RolloutState:
-        return parse(self.status)
+        if self._parsed[0] is not self.status:
+            self._parsed = self.status, parse(self.status)
+        return self._parsed[1]
 
     @property
     def phase(self) -> Phase:
@@ -240,7 +244,7 @@ class Sim:
         self.seen = self.observe()
         decision = decide(self.spec, before, self.seen, self.now)
         self.status = render(self.spec, decision, self.seen, (), self.status, self.now)
-        assert parse(self.status) == decision.state, "a restart would change the rollout"
+        assert self.state == decision.state, "a restart would change the rollout"
         self.story += [(self.age, t.phase.value, t.reason) for t in decision.transitions]
         self.last = decision
         self._move_workloads()

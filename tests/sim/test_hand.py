@@ -383,7 +383,7 @@ def test_a_retry_in_git_tries_once(progressing: Start) -> None:
     sim.run(HOUR)
     assert sim.state == at_rest
     # Not even by an operator that has forgotten what it answered.
-    sim.status["hand"] = {}
+    sim.status = sim.status | {"hand": {}}
     sim.run(HOUR)
     assert sim.phase is Phase.ROLLED_BACK
     assert sim.state.hand.answers[0].refusal == "OtherAttempt"
