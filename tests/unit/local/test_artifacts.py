@@ -13,7 +13,7 @@ import pytest
 from local_kit import World, build_spec
 
 from signalcanary.api import SignalCanarySpec
-from signalcanary.contract import Component
+from signalcanary.contract import Component, WorkloadConfig
 from signalcanary.local.process import Notice, Supervised
 from signalcanary.local.world import Host, LocalRollout, Look, launch_process
 from signalcanary.rollout import Phase
@@ -83,3 +83,18 @@ async def test_a_corrupt_file_is_refused_and_nothing_else_is_started(
     assert look.state.reason == "VerificationFailed"
     assert "meta.json: ChecksumMismatch: its SHA-256 is" in look.document["status"]["message"]
     assert world.processes == []
+
+
+async def test_without_a_cluster_a_registry_is_logged_in_to_as_docker_does(world: World) -> None:
+    wire = spec_with(META).to_wire()
+    url = f"oci://ghcr.io/team/models@sha256:{'0' * 64}"
+    wire["signal"]["artifacts"]["image"] = {"url": url, "secretName": "of-a-cluster"}
+    rollout = LocalRollout("ofi", Host(world.folder, world, lambda: world.now, world.launch))
+    rollout.apply(SignalCanarySpec.model_validate(wire))
+    await rollout.look()
+    (path,) = (world.folder / "config").glob("canary-*.json")
+    config = WorkloadConfig.model_validate_json(path.read_text())
+    assert config.signal.artifacts is not None
+    assert config.signal.artifacts.image is not None
+    assert config.logins is None, "there is no Secret here"
+    await rollout.close()
