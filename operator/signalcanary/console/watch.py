@@ -11,8 +11,7 @@ import argparse
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -21,17 +20,9 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from signalcanary.api import SignalCanarySpec
-from signalcanary.apiserver import (
-    ClusterError,
-    Forbidden,
-    Gone,
-    Unauthorized,
-    UnknownKind,
-    call,
-    path_of,
-    watch,
-)
+from signalcanary.apiserver import Forbidden, Unauthorized, UnknownKind, path_of
 from signalcanary.console.access import Access, AccessError, open_access
+from signalcanary.console.follow import Followed
 from signalcanary.console.health import Standing, stand
 from signalcanary.console.judgements import judgements_of
 from signalcanary.evaluate import MetricsSeen
@@ -46,9 +37,10 @@ from signalcanary.store import Kind, Live
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 REDRAW_SECONDS: Final = 1.0
-MOST_WAIT_SECONDS: Final = 10.0
 TREND_LENGTH: Final = 24
 """Values of a sparkline; at the operator's pace of 30 s, twelve minutes."""
+HOPELESS: Final = (Forbidden, Unauthorized, UnknownKind)
+"""What no waiting mends."""
 
 
 # --------------------------------------------------------------------------- from object to scene
@@ -103,19 +95,23 @@ class Watched:
 
     Attributes:
         trends: the last values, by condition's key and symbol.
-        trouble: why what is shown may be old; empty if it is not.
+        events: of the object, by name; those that have expired too.
     """
 
     item: Live
     trends: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
     events: dict[str, Event] = field(default_factory=dict)
-    trouble: str = ""
-    is_deleted: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self, kind: str, item: Live) -> None:
-        """Take in a change of the object."""
-        self.is_deleted, self.trouble = kind == "DELETED", ""
+    def __post_init__(self) -> None:
+        self.objects = Followed(self.changed.set, self.take, HOPELESS)
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.objects.is_listed and not self.objects.items
+
+    def take(self, item: Live) -> None:
+        """Take in the object as it is now."""
         before = (self.item.get("status") or {}).get("lastEvaluationTime")
         self.item = item
         status = item.get("status") or {}
@@ -126,13 +122,11 @@ class Watched:
                         key = (row["key"], one["symbol"])
                         trend = self.trends.setdefault(key, deque(maxlen=TREND_LENGTH))
                         trend.append(row["value"])
-        self.changed.set()
 
-    def take_event(self, kind: str, item: Live) -> None:
+    def take_event(self, item: Live) -> None:
         event = event_of(item)
-        if event is not None and kind != "DELETED":
+        if event is not None:
             self.events[item["metadata"]["name"]] = event
-            self.changed.set()
 
     def scene(self, now: datetime, where: str) -> Scene:
         """What is to be shown now.
@@ -146,9 +140,11 @@ class Watched:
         standing = stand(self.item, now)
         about = [f"{look.spec.version}: {standing.health}"]
         about[0] += f": {standing.why}" if standing.why else ""
+        if self.objects.trouble:
+            about.append(f"not up to date, trying again: {self.objects.trouble}")
         return Scene(
             title=f"{metadata['namespace']}/{metadata['name']}",
-            about=(*about, *([self.trouble] if self.trouble else [])),
+            about=tuple(about),
             elapsed_seconds=(now - began).total_seconds(),
             look=look,
             facts=(where,),
@@ -160,65 +156,17 @@ class Watched:
 # --------------------------------------------------------------------------- the loop
 
 
-async def _follow(
-    access: Access,
-    path: str,
-    what: str,
-    selector: str,
-    watched: Watched,
-    since: Callable[[], Awaitable[str]] | None = None,
-) -> AsyncGenerator[tuple[str, Live], None]:
-    """A watch that is taken up again for as long as there is hope.
-
-    Args:
-        since: gives the version to begin from; if None, all that there is comes first.
-
-    Raises:
-        AccessError: there is none.
-    """
-    wait_seconds = 1.0
-    while True:
-        try:
-            begin = {"resourceVersion": await since()} if since else {}
-            events = watch(access.api, path, what, fieldSelector=selector, **begin)
-            async with aclosing(events):
-                async for event in events:
-                    wait_seconds = 1.0
-                    yield event
-        except (Forbidden, Unauthorized, UnknownKind) as error:
-            raise access.explain(error) from error
-        except ClusterError as error:
-            watched.trouble = f"not up to date, trying again: {error}"
-            watched.changed.set()
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, MOST_WAIT_SECONDS)
-
-
-async def _take_objects(access: Access, name: str, watched: Watched) -> None:
-    async def read() -> str:
-        # A watch that began without a version would say nothing of what was deleted before it.
-        try:
-            item = await call(access.api, "GET", access.path(name), name)
-        except Gone as error:
-            raise AccessError(f"{name} was deleted") from error
-        watched.take("MODIFIED", item)
-        return str(item["metadata"]["resourceVersion"])
-
+async def _follow_object(access: Access, name: str, watched: Watched) -> None:
     path = path_of(Kind.SIGNAL_CANARY, quote(access.namespace, safe=""))
-    changes = _follow(access, path, name, f"metadata.name={name}", watched, read)
-    async with aclosing(changes):
-        async for kind, item in changes:
-            watched.take(kind, item)
+    await watched.objects.follow(access, path, name, fieldSelector=f"metadata.name={name}")
 
 
-async def _take_events(access: Access, uid: str, watched: Watched) -> None:
+async def _follow_events(access: Access, uid: str, watched: Watched) -> None:
     path = f"/api/v1/namespaces/{quote(access.namespace, safe='')}/events"
+    told = Followed(watched.changed.set, watched.take_event, HOPELESS)
     # Whoever may not read Events still has the transitions, which status tells.
     with suppress(AccessError):
-        changes = _follow(access, path, "Events", f"involvedObject.uid={uid}", watched)
-        async with aclosing(changes):
-            async for kind, item in changes:
-                watched.take_event(kind, item)
+        await told.follow(access, path, "Events", fieldSelector=f"involvedObject.uid={uid}")
 
 
 async def watch_one(access: Access, args: argparse.Namespace, reporter: Reporter) -> int:
@@ -229,9 +177,9 @@ async def watch_one(access: Access, args: argparse.Namespace, reporter: Reporter
     """
     item = await access.get(args.name)
     watched = Watched(item)
-    watched.take("ADDED", item)
-    objects = asyncio.create_task(_take_objects(access, args.name, watched))
-    events = asyncio.create_task(_take_events(access, item["metadata"]["uid"], watched))
+    watched.take(item)
+    objects = asyncio.create_task(_follow_object(access, args.name, watched))
+    events = asyncio.create_task(_follow_events(access, item["metadata"]["uid"], watched))
     shown = asyncio.create_task(_show(watched, access, args.until, reporter))
     try:
         # A watch ends only by an error.

@@ -19,7 +19,7 @@ from scenes import Scene, Stage, build_spec
 from signalcanary.api import PLURAL
 from signalcanary.cli import main
 from signalcanary.console.access import Access, open_access
-from signalcanary.dashboard.live import Followed, key_of
+from signalcanary.console.follow import Followed, key_of
 
 TWO = ["BTCUSDT", "ETHUSDT"]
 
