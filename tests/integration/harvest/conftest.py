@@ -235,6 +235,17 @@ async def running_harvest(
             sink.close()
 
 
+@asynccontextmanager
+async def harvesting(
+    data_path: str | Path, mini: MiniExchange, settings: Settings = QUICK
+) -> AsyncIterator[Harvest]:
+    """A harvest of one symbol of the minimal exchange, which has connected to it."""
+    config = make_config(data_path, mini_source(mini))
+    async with running_harvest(config, settings) as harvest:
+        await mini.connected()
+        yield harvest
+
+
 def read_entries(data_path: str | Path, symbol: str = "BTCUSDT") -> list[Entry]:
     return ManifestReader(open_storage(str(data_path)), symbol).poll(limit=1_000_000)
 
@@ -419,6 +430,7 @@ def kit() -> SimpleNamespace:
         mini_source=mini_source,
         open_sinks=open_sinks,
         running_harvest=running_harvest,
+        harvesting=harvesting,
         witnessing=witnessing,
         throttling=throttling,
         harvest_process=harvest_process,

@@ -23,9 +23,7 @@ def now_ms() -> int:
 async def test_one_quote_from_the_future_is_a_gap_and_blinds_nobody(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config) as harvest:
-        await exchange.connected()
+    async with kit.harvesting(tmp_path, exchange) as harvest:
         pipeline = harvest.pipelines["BTCUSDT"]
         begun = now_ms()
         exchange.quote(begun)
@@ -51,9 +49,7 @@ async def test_one_quote_from_the_future_is_a_gap_and_blinds_nobody(
 async def test_a_trade_from_the_future_is_fetched_with_its_true_time(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config) as harvest:
-        await exchange.connected()
+    async with kit.harvesting(tmp_path, exchange) as harvest:
         begun = now_ms()
         exchange.trade(1, begun)
         exchange.trade(2, begun, silent=True)
@@ -74,9 +70,7 @@ async def test_a_trade_from_the_future_is_fetched_with_its_true_time(
 async def test_a_trade_that_history_has_from_the_future_too_is_given_up_alone(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config) as harvest:
-        await exchange.connected()
+    async with kit.harvesting(tmp_path, exchange) as harvest:
         begun = now_ms()
         exchange.trade(1, begun)
         exchange.trade(2, begun, silent=True)

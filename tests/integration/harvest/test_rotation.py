@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,35 @@ def rotating(kit: Any, **changes: float) -> Any:
     """Seconds in place of hours."""
     feed = FeedSettings(
         first_delay_seconds=0.01,
-        rotate_after_seconds=0.6,
+        rotate_after_seconds=1.0,
         rotate_jitter_ratio=0.5,
         rotate_retry_seconds=0.1,
         overlap_seconds=0.2,
     )
     return dataclasses.replace(kit.quick, feed=dataclasses.replace(feed, **changes))
+
+
+def book_of(harvest: Any) -> Feed:
+    """The feed of the book's streams."""
+    (book,) = (feed for feed in harvest.feeds if feed.subscription.group is Group.BOOK)
+    return book
+
+
+def has_opened_successor(harvest: Any) -> bool:
+    """Whether harvest itself knows of a second connection for the book: the exchange does sooner,
+    and what it sends in between is no part of the overlap."""
+    return bool(book_of(harvest).handover.waiting)
+
+
+async def quote_until(is_over: Callable[[], bool], exchange: Any, kit: Any, first: int = 0) -> int:
+    """A quote each 10 ms until then, each a millisecond later than the one before; gives the
+    number of the next."""
+    number = first
+    while not is_over():
+        exchange.quote(kit.start_ms + number)
+        number += 1
+        await asyncio.sleep(0.01)
+    return number
 
 
 async def test_rotations_lose_repeat_and_reset_nothing(tmp_path: Path, kit: Any) -> None:
@@ -63,7 +87,8 @@ async def test_rotations_lose_repeat_and_reset_nothing(tmp_path: Path, kit: Any)
         running_exchange(config) as exchange,
         kit.witnessing(exchange, SYMBOLS) as witness,
         kit.running_harvest(
-            kit.make_config(tmp_path, source_of(exchange), SYMBOLS), rotating(kit)
+            kit.make_config(tmp_path, source_of(exchange), SYMBOLS),
+            rotating(kit, rotate_after_seconds=0.6),
         ) as harvest,
     ):
         await kit.wait_until(
@@ -95,9 +120,8 @@ async def test_rotations_lose_repeat_and_reset_nothing(tmp_path: Path, kit: Any)
 async def test_a_successor_that_cannot_be_had_is_tried_again_and_the_old_one_stays(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config, rotating(kit, rotate_after_seconds=1.0)) as harvest:
-        await exchange.connected()
+    settings = rotating(kit)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
         exchange.refuses = True
         first = set(exchange.sockets)
         exchange.quote(kit.start_ms)
@@ -119,17 +143,11 @@ async def test_a_successor_that_cannot_be_had_is_tried_again_and_the_old_one_sta
 async def test_a_successor_that_is_open_and_silent_does_not_take_over(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
-    async with kit.running_harvest(config, settings) as harvest:
-        await exchange.connected()
-        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+    settings = rotating(kit, rotate_jitter_ratio=0.0)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
+        book = book_of(harvest)
         exchange.deaf_to_new = True
-        number = 0
-        while book.failed_rotations < 2:
-            exchange.quote(kit.start_ms + number)
-            number += 1
-            await asyncio.sleep(0.01)
+        number = await quote_until(lambda: book.failed_rotations >= 2, exchange, kit)
         assert book.rotations == 0
         pipeline = harvest.pipelines["BTCUSDT"]
         await kit.wait_until(lambda: pipeline.counts.quotes == number, "the quotes")
@@ -141,35 +159,25 @@ async def test_a_successor_that_is_open_and_silent_does_not_take_over(
 async def test_a_new_connection_asked_for_during_a_rotation_that_fails_is_made(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
-    async with kit.running_harvest(config, settings) as harvest:
-        await exchange.connected()
-        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+    settings = rotating(kit, rotate_jitter_ratio=0.0)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
+        book = book_of(harvest)
         exchange.deaf_to_new = True
-        number = 0
-        asked = False
         async with asyncio.timeout(10):
-            while not harvest.counts.reconnects:
-                exchange.quote(kit.start_ms + number)
-                number += 1
-                await asyncio.sleep(0.01)
-                if not asked and has_opened_successor(harvest):
-                    book.reconnect()
-                    asked = True
+            number = await quote_until(lambda: has_opened_successor(harvest), exchange, kit)
+            book.reconnect()
+            await quote_until(lambda: bool(harvest.counts.reconnects), exchange, kit, number)
         assert (book.rotations, book.failed_rotations) == (0, 1)
 
 
 async def test_a_successor_that_is_ahead_waits_for_the_old_one_to_reach_it(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
     stream = "btcusdt@bookTicker"
-    async with kit.running_harvest(config, settings) as harvest:
-        await exchange.connected()
+    settings = rotating(kit, rotate_jitter_ratio=0.0)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
         (old,) = exchange.listeners(stream)
-        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+        book = book_of(harvest)
         exchange.quote(kit.start_ms)
         exchange.late[old] = []
         number = 1
@@ -181,10 +189,7 @@ async def test_a_successor_that_is_ahead_waits_for_the_old_one_to_reach_it(
                 await old.send(exchange.late[old].pop(0))
         assert book.rotations == 0
         exchange.catch_up(old)
-        while book.rotations == 0:
-            exchange.quote(kit.start_ms + number)
-            number += 1
-            await asyncio.sleep(0.01)
+        number = await quote_until(lambda: book.rotations > 0, exchange, kit, number)
         pipeline = harvest.pipelines["BTCUSDT"]
         await kit.wait_until(
             lambda: pipeline.counts.quotes - pipeline.counts.stale_quotes == number, "the quotes"
@@ -197,21 +202,15 @@ async def test_a_successor_that_is_ahead_waits_for_the_old_one_to_reach_it(
 async def test_an_old_connection_that_stands_still_is_replaced_and_the_gap_is_told(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=1.0, rotate_jitter_ratio=0.0)
-    async with kit.running_harvest(config, settings) as harvest:
-        await exchange.connected()
+    settings = rotating(kit, rotate_jitter_ratio=0.0)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
         (old,) = exchange.listeners("btcusdt@bookTicker")
-        book = next(feed for feed in harvest.feeds if feed.subscription.group == "book")
+        book = book_of(harvest)
         pipeline = harvest.pipelines["BTCUSDT"]
         exchange.quote(kit.start_ms)
         await kit.wait_until(lambda: pipeline.counts.quotes == 1, "a quote")
         exchange.late[old] = []
-        number = 1
-        while book.rotations == 0:
-            exchange.quote(kit.start_ms + number)
-            number += 1
-            await asyncio.sleep(0.01)
+        await quote_until(lambda: book.rotations > 0, exchange, kit, 1)
         await kit.wait_until(lambda: pipeline.grid.gap_epoch == 1, "the gap")
     assert book.failed_rotations == 0
     gaps = [gap for entry in kit.read_entries(tmp_path) for gap in entry.gaps]
@@ -223,7 +222,7 @@ async def test_what_the_replaced_connection_had_brought_and_nobody_had_read_is_r
 ) -> None:
     """As when commits are refused and reading stands still for a while."""
     (plan, _) = plan_subscriptions(kit.mini_source(exchange), ("BTCUSDT",))
-    settings = rotating(kit, rotate_after_seconds=1.0, overlap_seconds=0.05).feed
+    settings = rotating(kit, overlap_seconds=0.05).feed
     queue: asyncio.Queue[Frame | None] = asyncio.Queue(maxsize=4)
     numbers = iter(range(100))
     feed = Feed(plan, queue, settings, Surroundings(lambda: 0.0, lambda: 0, numbers.__next__))
@@ -258,21 +257,12 @@ async def test_what_the_replaced_connection_had_brought_and_nobody_had_read_is_r
         await asyncio.gather(running, return_exceptions=True)
 
 
-def has_opened_successor(harvest: Any) -> bool:
-    """Whether harvest itself knows of a second connection for the book: the exchange does sooner,
-    and what it sends in between is no part of the overlap."""
-    (book,) = (feed for feed in harvest.feeds if feed.subscription.group is Group.BOOK)
-    return bool(book.handover.waiting)
-
-
 async def test_a_surprise_end_before_the_hand_over_is_a_gap_of_the_book(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=1.0, overlap_seconds=30.0)
     stream = "btcusdt@bookTicker"
-    async with kit.running_harvest(config, settings) as harvest:
-        await exchange.connected()
+    settings = rotating(kit, overlap_seconds=30.0)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
         (first,) = exchange.listeners(stream)
         exchange.quote(kit.start_ms)
         await kit.wait_until(lambda: has_opened_successor(harvest), "the successor")
@@ -292,11 +282,9 @@ async def test_a_surprise_end_before_the_hand_over_is_a_gap_of_the_book(
 async def test_a_surprise_end_after_the_hand_over_costs_nothing(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    settings = rotating(kit, rotate_after_seconds=1.0, overlap_seconds=30.0)
     stream = "btcusdt@bookTicker"
-    async with kit.running_harvest(config, settings) as harvest:
-        await exchange.connected()
+    settings = rotating(kit, overlap_seconds=30.0)
+    async with kit.harvesting(tmp_path, exchange, settings) as harvest:
         (first,) = exchange.listeners(stream)
         await kit.wait_until(lambda: has_opened_successor(harvest), "the successor")
         exchange.quote(kit.start_ms)

@@ -51,9 +51,7 @@ async def test_a_hole_in_the_trades_is_filled_over_rest_before_later_trades(
 async def test_a_page_fills_all_holes_that_it_covers(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config) as harvest:
-        await exchange.connected()
+    async with kit.harvesting(tmp_path, exchange) as harvest:
         for trade_id in range(1, 402):
             exchange.trade(trade_id, silent=trade_id % 2 == 0)
         await kit.wait_until(
@@ -69,9 +67,7 @@ async def test_a_page_fills_all_holes_that_it_covers(
 async def test_a_hole_that_rest_cannot_fill_is_a_gap_and_the_rest_is_kept(
     tmp_path: Path, exchange: Any, kit: Any
 ) -> None:
-    config = kit.make_config(tmp_path, kit.mini_source(exchange))
-    async with kit.running_harvest(config) as harvest:
-        await exchange.connected()
+    async with kit.harvesting(tmp_path, exchange) as harvest:
         exchange.rest_fails = True
         for trade_id in (1, 2, 5, 6):
             exchange.trade(trade_id)

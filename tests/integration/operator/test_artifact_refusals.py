@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from typing import Any
 
 import pytest
 from api_server import ApiServer
+from refusals import assert_refused, document, taken
 
 from signalcanary.artifacts import MAX_FILES, MAX_GATES, MAX_MODELS
-from signalcanary.lint import check
 
 SHA = "0" * 64
 META = {"path": "meta.json", "size": 96, "sha256": SHA, "format": "json"}
@@ -151,61 +150,37 @@ BAD_WEIGHTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def document(artifacts: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
-    return {
-        "apiVersion": "signalcanary.dev/v1alpha1",
-        "kind": "SignalCanary",
-        "metadata": {"name": "models", "namespace": namespace},
-        "spec": {
-            "version": "v1",
-            "symbols": {"canary": ["BTCUSDT"], "full": ["BTCUSDT"]},
-            "signal": {"artifacts": artifacts},
-        },
-    }
+def with_artifacts(artifacts: dict[str, Any]) -> dict[str, Any]:
+    return document({"signal": {"artifacts": artifacts}})
 
 
 @pytest.mark.parametrize("artifacts", ACCEPTED.values(), ids=ACCEPTED)
 def test_artifacts_that_can_be_right_are_taken(
     artifacts: dict[str, Any], api: ApiServer, namespace: str
 ) -> None:
-    wanted = document(artifacts, namespace)
-    assert check(json.dumps(wanted)).problems == ()
-    taken = api.apply(wanted)["spec"]["signal"]["artifacts"]
-    assert taken["models"][0]["role"] == "base"
-    assert taken["smoke"]["maxLoad"] in ("3s", "30s")
+    found = taken(api, namespace, with_artifacts(artifacts))["signal"]["artifacts"]
+    assert found["models"][0]["role"] == "base"
+    assert found["smoke"]["maxLoad"] in ("3s", "30s")
 
 
 @pytest.mark.parametrize(("artifacts", "message"), BAD.values(), ids=BAD)
 def test_artifacts_that_cannot_be_right_are_refused(
     artifacts: dict[str, Any], message: str, api: ApiServer, namespace: str
 ) -> None:
-    wanted = document(artifacts, namespace)
-    assert message in "; ".join(problem.message for problem in check(json.dumps(wanted)).problems)
-    path = f"/apis/signalcanary.dev/v1alpha1/namespaces/{namespace}/signalcanaries"
-    status, answer = api.request("POST", path, wanted)
-    assert status == 422, answer
-    assert message in answer["message"]
+    assert_refused(api, namespace, with_artifacts(artifacts), message)
 
 
 def test_a_weight_of_models_is_taken_where_there_are_some(api: ApiServer, namespace: str) -> None:
-    wanted = document(GOOD, namespace)
+    wanted = with_artifacts(GOOD)
     wanted["spec"]["signal"]["fusion"] = {"active": WEIGHT, "quiet": {"ofi": 1, "cvd": 0, "ml": 0}}
-    assert check(json.dumps(wanted)).problems == ()
-    assert api.apply(wanted)["spec"]["signal"]["fusion"]["active"]["ml"] == 0.4
+    assert taken(api, namespace, wanted)["signal"]["fusion"]["active"]["ml"] == 0.4
     condition = {"metric": "signal_ml_coverage_ratio", "below": 0.8, "for": "10m"}
     wanted["spec"]["rollback"] = {"conditions": [condition]}
-    assert check(json.dumps(wanted)).problems == ()
-    api.apply(wanted)
+    taken(api, namespace, wanted)
 
 
 @pytest.mark.parametrize(("signal", "message"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
 def test_a_weight_that_models_cannot_bear_is_refused(
     signal: dict[str, Any], message: str, api: ApiServer, namespace: str
 ) -> None:
-    wanted = document(GOOD, namespace)
-    wanted["spec"]["signal"] = signal
-    assert message in "; ".join(problem.message for problem in check(json.dumps(wanted)).problems)
-    path = f"/apis/signalcanary.dev/v1alpha1/namespaces/{namespace}/signalcanaries"
-    status, answer = api.request("POST", path, wanted)
-    assert status == 422, answer
-    assert message in answer["message"]
+    assert_refused(api, namespace, document({"signal": signal}), message)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from api_server import ApiServer
-
-from signalcanary.lint import check
+from refusals import assert_refused, document, taken
 
 ECE = {"metric": "platt_ece", "above": 0.1}
 AUC = {"metric": "slice_auc_ny_session", "below": 0.5}
@@ -50,38 +48,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def document(rollback: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
-    symbols = ["BTCUSDT", "ETHUSDT"]
-    return {
-        "apiVersion": "signalcanary.dev/v1alpha1",
-        "kind": "SignalCanary",
-        "metadata": {"name": "policy", "namespace": namespace},
-        "spec": {
-            "version": "v1",
-            "symbols": {"canary": symbols, "full": symbols},
-            "rollback": rollback,
-        },
-    }
+TWO = ("BTCUSDT", "ETHUSDT")
 
 
 @pytest.mark.parametrize("rollback", ACCEPTED.values(), ids=ACCEPTED)
 def test_a_policy_that_can_be_meant_is_taken(
     rollback: dict[str, Any], api: ApiServer, namespace: str
 ) -> None:
-    wanted = document(rollback, namespace)
-    assert check(json.dumps(wanted)).problems == ()
-    taken = api.apply(wanted)["spec"]["rollback"]
-    assert taken["scope"] == rollback.get("scope", "All")
-    assert taken["conditions"][0]["consecutive"] in (1, 3)
+    found = taken(api, namespace, document({"rollback": rollback}, TWO))["rollback"]
+    assert found["scope"] == rollback.get("scope", "All")
+    assert found["conditions"][0]["consecutive"] in (1, 3)
 
 
 @pytest.mark.parametrize(("rollback", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_policy_that_cannot_be_meant_is_refused(
     rollback: dict[str, Any], message: str, api: ApiServer, namespace: str
 ) -> None:
-    wanted = document(rollback, namespace)
-    assert message in "; ".join(problem.message for problem in check(json.dumps(wanted)).problems)
-    path = f"/apis/signalcanary.dev/v1alpha1/namespaces/{namespace}/signalcanaries"
-    status, answer = api.request("POST", path, wanted)
-    assert status == 422, answer
-    assert message in answer["message"]
+    assert_refused(api, namespace, document({"rollback": rollback}, TWO), message)
