@@ -14,6 +14,7 @@ from signalcanary.api import SignalCanarySpec
 from signalcanary.console.health import stand
 from signalcanary.contract import format_duration
 from signalcanary.evaluate import Verdict
+from signalcanary.explain import names
 from signalcanary.judged import explain_row, rows_of_decision
 from signalcanary.rollout import ARMED, Phase, judged_revision
 from signalcanary.status import parse
@@ -55,6 +56,23 @@ def explain(item: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None}
 
 
+def _judged_short(status: Mapping[str, Any]) -> list[str]:
+    """Each judgement that is not well; what nobody could judge for one reason is one sentence."""
+    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for one in status.get("symbols", ()):
+        for judged in one.get("conditions", ()):
+            if judged["verdict"] == Verdict.OK and judged.get("tier") != "Critical":
+                continue
+            alone = one["symbol"] if Verdict(judged["verdict"]).is_judged else ""
+            key = (judged["condition"], judged["verdict"], judged["reason"], alone)
+            alike.setdefault(key, []).append((one["symbol"], judged["message"]))
+    return [
+        f"{names([symbol for symbol, _ in same])}: {condition}: {verdict}"
+        + (f": {same[0][1]}" if len(same) == 1 else f" ({reason})")
+        for (condition, verdict, reason, _), same in alike.items()
+    ]
+
+
 def _blocks(item: Mapping[str, Any], now: datetime) -> list[str]:
     """What keeps the canary from the next stage, or from the promotion, each in a sentence."""
     status = item["status"]
@@ -78,12 +96,7 @@ def _blocks(item: Mapping[str, Any], now: datetime) -> list[str]:
         for workload in status.get("workloads", ())
         if len(set(workload["ready"].split("/"))) > 1
     ]
-    told += [
-        f"{one['symbol']}: {judged['condition']}: {judged['verdict']}: {judged['message']}"
-        for one in status.get("symbols", ())
-        for judged in one.get("conditions", ())
-        if judged["verdict"] != Verdict.OK or judged.get("tier") == "Critical"
-    ]
+    told += _judged_short(status)
     clock = state.stage_clock
     if state.phase is Phase.PROGRESSING and clock is not None:
         spec = SignalCanarySpec.model_validate(item["spec"])

@@ -127,6 +127,14 @@ def test_of_the_present_it_says_what_blocks_and_what_comes_when() -> None:
     assert document["conditions"][1]["test"] == "literal: the value itself, at every look"
 
 
+def test_what_nobody_can_judge_for_one_reason_is_told_once_for_all_symbols() -> None:
+    story = progressing()
+    story.looks(1, ece=None)
+    blocks = explain(story.item(), story.now)["blocks"]
+    (told,) = (line for line in blocks if "platt_ece" in line)
+    assert told == "BTCUSDT, ETHUSDT: platt_ece > 0.1 for 2m: Inconclusive (NoValue)"
+
+
 @pytest.mark.parametrize(
     ("metrics", "wanted"),
     [
