@@ -252,14 +252,27 @@ def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> No
         help="of an earlier rollout, as the operator has kept it (default: the last one)",
     )
     report.add_argument("--file", type=Path, metavar="FILE", help="write it there")
+    source = report.add_mutually_exclusive_group()
+    source.add_argument(
+        "--prometheus",
+        metavar="URL",
+        help="read from there the curves as of the decision and, for html, the metrics over time",
+    )
+    source.add_argument(
+        "--sources",
+        type=Path,
+        metavar="FILE",
+        help="read them from a source of the operator's file of metrics sources, with its "
+        "credentials (docs/metrics-sources.md)",
+    )
     report.add_argument(
-        "--prometheus", metavar="URL", help="html: draw the metrics over time, read from there"
+        "--source", metavar="NAME", help="which of them (default: the object's metricsSource)"
     )
     report.add_argument(
         "--data",
         type=Path,
         metavar="FILE",
-        help="html: read them from an export or a table (docs/backtest.md)",
+        help="html: read the metrics over time from an export or a table (docs/backtest.md)",
     )
     add_cluster_options(report)
 

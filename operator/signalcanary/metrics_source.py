@@ -137,6 +137,20 @@ class MetricsSource(Protocol):
         ...
 
 
+class SeriesSource(Protocol):
+    async def fetch_series(self, target: Target, query: str, at: datetime) -> list[Series]:
+        """The series of an instant query, at the source that a target names.
+
+        Raises:
+            MetricsSourceError: the source could not be read, or there is none.
+        """
+        ...
+
+
+class Source(MetricsSource, SeriesSource, Protocol):
+    """A source of what is judged, and of all that is shown beside it."""
+
+
 _BESIDE = (
     EVIDENCE_TIMESTAMP,
     EVIDENCE_SAMPLES,

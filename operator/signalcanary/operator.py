@@ -287,11 +287,12 @@ async def run(options: Options) -> None:
         clients = {name: Prometheus(config) for name, config in options.sources.items()}
         namespaces = {name: config.namespaces for name, config in options.sources.items()}
         notifier = _notifier(options, kube, metrics)
+        sources = Sources(clients, namespaces)
         poller = Poller(
             store,
             kube,
-            Sources(clients, namespaces),
-            Reconciler(kube, store, options.settings, metrics, notifier),
+            sources,
+            Reconciler(kube, store, options.settings, metrics, notifier, sources),
             options.settings,
             metrics,
             health,

@@ -278,6 +278,15 @@ class Prometheus:
             for target, seen in assemble(targets, series).items()
         }
 
+    async def fetch_series(self, target: Target, query: str, at: datetime) -> list[Series]:
+        """Raises `MetricsSourceError`: the source could not be read."""
+
+        def ask() -> list[Series]:
+            found = self._query("the query", query, at, time.monotonic())
+            return [replace(one, metric=one.labels.get("__name__", "")) for one in found]
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
     def fetch_range(
         self, query: str, first: datetime, last: datetime, step: timedelta
     ) -> list[dict[str, Any]]:

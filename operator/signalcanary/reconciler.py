@@ -25,6 +25,7 @@ from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
 from signalcanary.ladder import Step
 from signalcanary.lifecycle import decide
+from signalcanary.metrics_source import SeriesSource
 from signalcanary.observe import observe_others, observe_tracks, observe_workloads
 from signalcanary.overlap import describe_overlap, find_overlaps
 from signalcanary.reports import Reports
@@ -97,7 +98,11 @@ class Listener(Protocol):
 
 
 class Reconciler:
-    """Carries decisions out."""
+    """Carries decisions out.
+
+    Args:
+        source: of the curves in the reports that are kept.
+    """
 
     def __init__(
         self,
@@ -106,6 +111,7 @@ class Reconciler:
         settings: Settings,
         metrics: OperatorMetrics,
         listener: Listener | None = None,
+        source: SeriesSource | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -117,7 +123,7 @@ class Reconciler:
         self._refusals: dict[str, str] = {}
         self._gate_notes = GateNotes(cluster, store, metrics)
         self._corrections = Corrections(cluster, store, metrics)
-        self._reports = Reports(cluster, metrics)
+        self._reports = Reports(cluster, metrics, source)
 
     async def persist(
         self,

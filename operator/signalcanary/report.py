@@ -105,6 +105,65 @@ class Stage(Part):
     duration: str
 
 
+class ReliabilityBin(Part):
+    """A point of the calibration curve: the rows whose probability lies in a tenth."""
+
+    low: float = Field(description="Edge of the bin of p; it belongs to it.")
+    high: float = Field(description="The other edge; it belongs to the next bin.")
+    predicted: float = Field(description="Mean probability of a rise.")
+    observed: float = Field(description="Share of the rows whose mid rose.")
+    at_least: float = Field(description="95 % interval of the true share, for one look.")
+    at_most: float = Field(description="Its other end.")
+    samples: int = Field(description="Labelled rows, scored before their label was known.")
+    effective_samples: int = Field(
+        description="Independent rows that would leave the share as unsure."
+    )
+
+
+class RocPoint(Part):
+    false_positives: float = Field(description="Share of the rows that fell, taken for rises.")
+    true_positives: float = Field(description="Share of the rises that are found then.")
+
+
+class RocCurve(Part):
+    """How well the score ranks rises above falls in one slice."""
+
+    slice: str = Field(description="all, or a regime or session as in slice_auc_….")
+    auc: float | None = Field(default=None, description="Area under the curve.")
+    at_least: float | None = Field(
+        default=None, description="95 % interval of the true area, for one look."
+    )
+    at_most: float | None = Field(default=None, description="Its other end.")
+    samples: int | None = Field(default=None, description="Labelled rows in the slice.")
+    effective_samples: int | None = Field(default=None, description="Independent rows in it.")
+    points: tuple[RocPoint, ...] = Field(description="From (0, 0) to (1, 1).")
+
+
+class CurvesOf(Part):
+    """The curves of one symbol, of the canary or of what was stable beside it."""
+
+    symbol: str
+    track: Literal["canary", "stable"]
+    revision: str = ""
+    horizon: str = ""
+    calibration_error: float | None = Field(
+        default=None, description="Binned (ECE), which chance alone makes positive."
+    )
+    at_least: float | None = Field(
+        default=None, description="95 % interval of the true error, for one look."
+    )
+    at_most: float | None = Field(default=None, description="Its other end.")
+    samples: int | None = Field(default=None, description="Labelled rows in the test window.")
+    effective_samples: int | None = Field(
+        default=None, description="Independent rows that would leave the error as unsure."
+    )
+    calibration: tuple[ReliabilityBin, ...] = Field(
+        default=(), description="By rising probability; bins without rows are left out."
+    )
+    roc: tuple[RocCurve, ...] = Field(default=(), description="All rows first, then by slice.")
+    missing: tuple[str, ...] = Field(default=(), description="What is not there and why, in words.")
+
+
 class Report(Part):
     """One rollout, from its beginning to its end."""
 
@@ -125,6 +184,12 @@ class Report(Part):
     conditions: tuple[Judged, ...] = Field(
         description="What the decision rests on; of more than 32 those that were not Ok first."
     )
+    curves: tuple[CurvesOf, ...] = Field(
+        default=(),
+        description="Of at most 8 symbols, those with conditions that were not Ok first.",
+    )
+    curves_time: datetime | None = Field(default=None, description="As of when they were read.")
+    curves_missing: str = Field(default="", description="Why there are none, or not all, in words.")
 
 
 class NoReport(Exception):
@@ -311,12 +376,64 @@ def render_markdown(report: Report) -> str:
                 f"- **{row.symbol} {_plain(row.condition)}**: {_plain(row.would_change)}. "
                 f"{_plain(row.test)}." + (f" `{row.query}`" if row.query else "")
             )
+    lines += _curve_tables(report)
     lines += ["", "## What happened", ""]
     lines += [
         f"- {shown_time(m.time)} **{m.phase}** (`{m.reason}`): {_plain(m.message)}"
         for m in report.timeline
     ]
     return "\n".join(lines) + "\n"
+
+
+def _curve_tables(report: Report) -> list[str]:
+    """The curves as tables."""
+    lines = []
+    bins = [(one, b) for one in report.curves for b in one.calibration]
+    if bins:
+        lines += [
+            "",
+            "## Calibration",
+            "",
+            "Of the rows with such a probability of a rise, how many rose; 95 % intervals.",
+            "",
+            "| symbol | track | p | mean p | rose | surely | rows | effective |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+    for one, b in bins:
+        lines.append(
+            f"| {one.symbol} | {one.track} | {b.low:g}–{b.high:g} | {b.predicted:.3f} | "
+            f"{b.observed:.3f} | {b.at_least:.3f} to {b.at_most:.3f} | {b.samples:,} | "
+            f"{b.effective_samples:,} |"
+        )
+    curves = [(one, roc) for one in report.curves for roc in one.roc]
+    if curves:
+        lines += [
+            "",
+            "## ROC by slice",
+            "",
+            "Of the rises, how many are found where 0.1 and 0.5 of the falls are taken for rises.",
+            "",
+            "| symbol | track | slice | AUC | surely | rows | effective | at 0.1 | at 0.5 |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+    for one, roc in curves:
+        found = {p.false_positives: p.true_positives for p in roc.points}
+        cells = (
+            one.symbol,
+            one.track,
+            roc.slice,
+            shown_number(roc.auc),
+            shown_interval(roc.at_least, roc.at_most),
+            "–" if roc.samples is None else f"{roc.samples:,}",
+            "–" if roc.effective_samples is None else f"{roc.effective_samples:,}",
+            *(shown_number(found.get(place)) for place in (0.1, 0.5)),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    said = [f"{one.symbol}, {one.track}: {text}" for one in report.curves for text in one.missing]
+    said += [report.curves_missing] if report.curves_missing else []
+    if said:
+        lines += ["", *(f"- {_plain(text)}" for text in said)]
+    return lines
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,9 @@
 """Keeping the report of each rollout that has ended, in a ConfigMap of the object's.
 
 Last of all that is done, because telling must never hold up doing: a report that cannot be kept is
-tried again at the next look, and one that the server refuses is logged and left out.
+tried again at the next look, and one that the server refuses is logged and left out. Its curves are
+asked for once, as of the decision; a report without them says why, and whoever wants them later
+asks `signalcanary report --prometheus`.
 """
 
 from __future__ import annotations
@@ -9,8 +11,18 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
+from signalcanary.api import SignalCanarySpec
 from signalcanary.cluster import Cluster, ClusterError, Refused
-from signalcanary.report import ENDED, LABEL_REPORT, NoReport, build_config_map, build_report
+from signalcanary.metrics_source import MetricsSourceError, SeriesSource, build_target
+from signalcanary.report import (
+    ENDED,
+    LABEL_REPORT,
+    NoReport,
+    Report,
+    build_config_map,
+    build_report,
+)
+from signalcanary.report_curves import curve_query, with_curves, without_curves
 from signalcanary.resources import Manifest, Owner
 from signalcanary.rollout import Phase
 from signalcanary.store import Kind, Live
@@ -25,11 +37,18 @@ LATEST = timedelta(hours=1)
 
 
 class Reports:
-    """Keeps reports, each once."""
+    """Keeps reports, each once.
 
-    def __init__(self, cluster: Cluster, metrics: OperatorMetrics) -> None:
+    Args:
+        source: of the curves; None if there is none to ask.
+    """
+
+    def __init__(
+        self, cluster: Cluster, metrics: OperatorMetrics, source: SeriesSource | None = None
+    ) -> None:
         self._cluster = cluster
         self._metrics = metrics
+        self._source = source
         self._kept: dict[str, str] = {}
 
     async def keep(self, item: Live, owner: Owner, now: datetime) -> None:
@@ -45,7 +64,7 @@ class Reports:
         try:
             report = build_report(item)
             if report.ended is not None:
-                await self._apply_and_prune(owner, build_config_map(owner, report))
+                await self._apply_and_prune(item, owner, report)
         except NoReport:
             pass  # the history of the status begins after the rollout
         except Refused as error:
@@ -59,26 +78,46 @@ class Reports:
             return
         self._kept[owner.uid] = ended
 
-    async def _apply_and_prune(self, owner: Owner, manifest: Manifest) -> None:
+    async def _apply_and_prune(self, item: Live, owner: Owner, report: Report) -> None:
         listed = await self._cluster.list_labelled(
             Kind.CONFIG_MAP, owner.namespace, LABEL_REPORT, owner.name
         )
         kept: list[Live] = [
-            item
-            for item in listed
-            if any(o.get("uid") == owner.uid for o in item["metadata"].get("ownerReferences", ()))
+            one
+            for one in listed
+            if any(o.get("uid") == owner.uid for o in one["metadata"].get("ownerReferences", ()))
         ]
+        manifest = build_config_map(owner, report)
         # After a restart it is there already, as a rule, and what is at rest is not written.
-        if not any(_is_same(item, manifest) for item in kept):
+        if not any(_is_same(one, manifest) for one in kept):
+            manifest = build_config_map(owner, await self._trace(item, report))
             await self._cluster.apply(manifest)
-            kept = [item for item in kept if _name(item) != _name(manifest)] + [manifest]
-        kept.sort(key=lambda item: _annotation(item, ENDED), reverse=True)
-        for item in kept[LIMIT:]:
-            if item is not manifest:
-                metadata = item["metadata"]
+            kept = [one for one in kept if _name(one) != _name(manifest)] + [manifest]
+        kept.sort(key=lambda one: _annotation(one, ENDED), reverse=True)
+        for one in kept[LIMIT:]:
+            if one is not manifest:
+                metadata = one["metadata"]
                 await self._cluster.delete(
                     Kind.CONFIG_MAP, metadata["namespace"], metadata["name"], metadata["uid"]
                 )
+
+    async def _trace(self, item: Live, report: Report) -> Report:
+        """The report with its curves, or with why it has none."""
+        assert report.ended is not None  # by the caller
+        if self._source is None:
+            return report
+        spec = SignalCanarySpec.model_validate(item["spec"])
+        target = build_target(spec, report.namespace, report.name, report.canary.name)
+        query = curve_query(report.namespace, report.name)
+        try:
+            series = await self._source.fetch_series(target, query, report.ended)
+        except MetricsSourceError as error:
+            self._metrics.source_failures.labels(type(error).__name__).inc()
+            logger.warning(
+                "%s/%s: the report has no curves: %s", report.namespace, report.name, error
+            )
+            return without_curves(report, f"The metrics source could not be read: {error}.")
+        return with_curves(report, series, report.ended)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of an object that is gone."""

@@ -10,7 +10,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from signalcanary.api import DEFAULT_SOURCE, DNS_LABEL
 from signalcanary.contract import Model, PositiveDuration
 from signalcanary.evaluate import MetricsSeen
-from signalcanary.metrics_source import MetricsSource, MetricsSourceError, Target, failed
+from signalcanary.metrics_source import MetricsSourceError, Series, Source, Target, failed
 from signalcanary.wire import at_most
 
 MAX_DEADLINE: Final = timedelta(seconds=30)
@@ -237,6 +237,36 @@ def find_source(
     return source
 
 
+def choose_source(
+    target: Target, prometheus: str | None, sources: Path | None, source: str | None = None
+) -> SourceConfig | None:
+    """The source that a person's options name; None if they name none.
+
+    Args:
+        prometheus: --prometheus, an address.
+        sources: --sources, the administrator's file.
+        source: --source, one of the file's in place of the target's.
+
+    Raises:
+        SourcesError, UnknownSource: it cannot be used; the message says what to write.
+    """
+    if source is not None and sources is None:
+        raise SourcesError("--source names one of a file's sources: give --sources FILE too")
+    if prometheus is not None:
+        try:
+            return SourceConfig(url=check_url(prometheus))
+        except ValueError as error:
+            raise SourcesError(
+                f"--prometheus: {error}; or name it in a file, see --sources"
+            ) from None
+    if sources is None:
+        return None
+    named = read_sources(sources)
+    if source is None:
+        return find_source(named, target)
+    return find_source(named, replace(target, source=source), "--source")
+
+
 def _admits(namespaces: Sequence[str], namespace: str) -> bool:
     """Whether a source of these namespaces, or of all if they are none, is for one of them."""
     return not namespaces or namespace in namespaces
@@ -295,13 +325,13 @@ def _words(name: str, error: ValidationError) -> list[str]:
 
 @dataclass(frozen=True)
 class Sources:
-    """Asks for every target the source that its SignalCanary names. Is itself a `MetricsSource`.
+    """Asks for every target the source that its SignalCanary names. Is itself a `Source`.
 
     Attributes:
         namespaces: by name, whose SignalCanaries may use it; all, if none are named.
     """
 
-    sources: Mapping[str, MetricsSource]
+    sources: Mapping[str, Source]
     namespaces: Mapping[str, Sequence[str]]
 
     async def fetch(
@@ -320,6 +350,12 @@ class Sources:
         for answer in answers:
             seen |= answer
         return seen
+
+    async def fetch_series(self, target: Target, query: str, at: datetime) -> list[Series]:
+        """Raises `MetricsSourceError`: the source could not be read, or there is none."""
+        if not self._is_for(target.source, target.namespace):
+            raise _unknown(target, self._namespaces())
+        return await self.sources[target.source].fetch_series(target, query, at)
 
     def _is_for(self, name: str, namespace: str) -> bool:
         return name in self.sources and _admits(self.namespaces.get(name, ()), namespace)

@@ -1,4 +1,5 @@
-"""Makes the pictures of docs/dashboard.md, from rollouts on a real API server: `make pictures`."""
+"""Makes the pictures of docs/dashboard.md, from rollouts on a real API server, and that of
+docs/cli.md, from a report out of a real Prometheus: `make pictures`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration" / "op
 from api_server import ADMIN, running_api_server
 from dashboard_kit import Served, served
 from PIL import Image
+from report_page import write_report
 from scenes import SYMBOLS, Scene, Stage, build_spec
 
 from browser import Page, running_browser
@@ -83,6 +85,24 @@ def take(page: Page, dashboard: Served, name: str, file: str, height: int, **loo
     page.waits_for("document.querySelector('#link.live')")
     path = FOLDER / f"{file}.png"
     page.shoot(path)
+    shrink(path)
+
+
+def take_report(page: Page, folder: Path) -> None:
+    """The curves of a report."""
+    page.look(1200, 760)
+    page.go(write_report(folder).as_uri())
+    page.waits_for("document.querySelector('.curves')")
+    page.run(
+        "document.querySelector('.curves').parentElement.querySelectorAll('h2').forEach("
+        "h => h.textContent.startsWith('Calibration') && h.scrollIntoView())"
+    )
+    path = FOLDER / "report.png"
+    page.shoot(path)
+    shrink(path)
+
+
+def shrink(path: Path) -> None:
     with Image.open(path) as image:
         image.convert("RGB").quantize(256, kmeans=1).save(path, optimize=True)
     assert path.stat().st_size < MOST_BYTES, path
@@ -97,6 +117,7 @@ def main() -> None:
             stage = Stage(api, api.namespace("trading"))
             with served(api.kubeconfig(ADMIN), "-A") as dashboard, running_browser(folder) as page:
                 stories(stage)
+                take_report(page, folder)
                 take(page, dashboard, "", "fleet", 700)
                 take(page, dashboard, "ofi-cvd-fusion", "progressing", 1150)
                 take(page, dashboard, "cvd-slow", "breached", 1150)

@@ -45,7 +45,22 @@ is breached right now.
 **Reports.** When a rollout ends the operator keeps its report, as JSON and as Markdown, in the
 ConfigMap `NAME-report-REVISION-ATTEMPT`, which goes with the object; of each object the last ten.
 [report.schema.json](report.schema.json) is its schema: fields are added, none is changed. The HTML
-file needs nothing else. Calibration and ROC curves are not in it: they need the rows themselves.
+file needs nothing else: no network, no script, no font.
+
+![The calibration curve of a canary that was rolled back, and its ROC curves](pictures/report.png)
+
+The operator keeps the curves with it, as of the decision, of at most eight symbols (those with
+conditions that were not Ok first): the calibration curve, and the ROC curve of each slice, of the
+canary and of what was stable beside it. They come from series that analysis exports
+(`signal_reliability_…`, `signal_roc_true_positive_ratio`: [metrics.md](metrics.md)). With
+`--prometheus` or `--sources` they are read anew, for any rollout that the source still remembers,
+and the HTML file draws the metrics over time, too. What cannot be shown is said with its reason.
+
+Each bin of the calibration curve comes with its rows, what they are worth in independent rows, and
+a 95 % interval of the true share (Wilson's, on the independent rows). It holds for one look, so it
+is for eyes: nothing is judged by it ([why](designs/004-evidence.md)). The bins are those of the
+judged ECE, and explain it to the last digit if they are of the same rows: a report of analysis may
+be some seconds older than its values.
 
 **Completion.** `source <(signalcanary completion bash)`; for zsh put the output of `signalcanary
 completion zsh` into a file `_signalcanary` on the `fpath`; for fish

@@ -27,14 +27,7 @@ from signalcanary.contract import format_duration, parse_duration
 from signalcanary.lint import check
 from signalcanary.metrics_source import Target
 from signalcanary.output import show
-from signalcanary.sources import (
-    SourceConfig,
-    SourcesError,
-    UnknownSource,
-    check_url,
-    find_source,
-    read_sources,
-)
+from signalcanary.sources import SourcesError, UnknownSource, choose_source
 
 OK: Final = 0
 FAILED: Final = 1
@@ -205,9 +198,15 @@ def read_decay(text: str, auc: float) -> Decay:
 
 
 def _record(args: argparse.Namespace, target: Target) -> Recording | None:
-    """The recorded data; None if it was to be written to a file and no more."""
-    if args.source is not None and args.sources is None:
-        raise InputError("--source names one of a file's sources: give --sources FILE too")
+    """The recorded data; None if it was to be written to a file and no more.
+
+    Raises:
+        InputError: there is none, or the source that is named cannot be used.
+    """
+    try:
+        source = choose_source(target, args.prometheus, args.sources, args.source)
+    except (SourcesError, UnknownSource) as error:
+        raise InputError(str(error)) from None
     if args.data is not None:
         if args.export is not None:
             raise InputError(
@@ -216,7 +215,11 @@ def _record(args: argparse.Namespace, target: Target) -> Recording | None:
         if args.data.suffix in TABLES:
             return tables.build_recording(tables.read_table(args.data), target)
         return export.read_export(args.data)
-    source = _source(args, target)
+    if source is None:
+        raise InputError(
+            "no data: give --data FILE, or --prometheus URL --start TIME, or --sources FILE "
+            "--start TIME, or --null"
+        )
     if args.start is None:
         raise InputError("a server needs --start TIME, for example --start now-48h")
     from signalcanary.backtest.fetch import fetch_answers
@@ -232,33 +235,6 @@ def _record(args: argparse.Namespace, target: Target) -> Recording | None:
         print(f"{args.export}: {len(answers)} answers written", file=sys.stderr)
         return None
     return export.build_recording(answers)
-
-
-def _source(args: argparse.Namespace, target: Target) -> SourceConfig:
-    """The server to read from.
-
-    Raises:
-        InputError: none is named, or it cannot be used.
-    """
-    if args.prometheus is not None:
-        try:
-            return SourceConfig(url=check_url(args.prometheus))
-        except ValueError as error:
-            raise InputError(
-                f"--prometheus: {error}; or name it in a file, see --sources"
-            ) from None
-    if args.sources is None:
-        raise InputError(
-            "no data: give --data FILE, or --prometheus URL --start TIME, or --sources FILE "
-            "--start TIME, or --null"
-        )
-    try:
-        sources = read_sources(args.sources)
-        if args.source is None:
-            return find_source(sources, target)
-        return find_source(sources, replace(target, source=args.source), "--source")
-    except (SourcesError, UnknownSource) as error:
-        raise InputError(str(error)) from None
 
 
 def read_time(text: str, now: datetime) -> datetime:

@@ -8,6 +8,8 @@ from datetime import timedelta
 from html import escape
 from typing import Final
 
+from signalcanary.console.curve_plots import STYLE as CURVES_STYLE
+from signalcanary.console.curve_plots import render_curves
 from signalcanary.contract import format_duration
 from signalcanary.report import (
     SAID,
@@ -92,6 +94,8 @@ def render_page(report: Report, picture: str | None, notes: Sequence[str]) -> st
             f"<figure>{picture}<figcaption>Each condition on each symbol; the stages are the bands "
             "above, the thick line is the decision.</figcaption></figure>",
         ]
+    if report.curves or report.curves_missing:
+        body.append(render_curves(report))
     body += ["<h2>What happened</h2>", _timeline(report.timeline)]
     if report.conditions:
         body += ["<h2>How it was judged, and what to ask</h2>", _details(report.conditions)]
@@ -99,7 +103,7 @@ def render_page(report: Report, picture: str | None, notes: Sequence[str]) -> st
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{CURVES_STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )

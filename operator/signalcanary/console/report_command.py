@@ -8,9 +8,10 @@ import math
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from signalcanary.api import SignalCanarySpec
 from signalcanary.apiserver import path_of
 from signalcanary.console.access import Access, AccessError, open_access
 from signalcanary.console.page import render_page
+from signalcanary.metrics_source import MetricsSourceError, Target, build_target
 from signalcanary.report import (
     JSON_FILE,
     LABEL_REPORT,
@@ -28,17 +30,21 @@ from signalcanary.report import (
     build_report,
     render_markdown,
 )
+from signalcanary.report_curves import curve_query, with_curves, without_curves
 from signalcanary.store import Kind
+
+if TYPE_CHECKING:
+    from signalcanary.sources import SourceConfig
 
 FAILED: Final = 1
 
-CURVES_LEFT_OUT: Final = (
-    "Calibration curve and ROC curve are not drawn: they need every labelled row, and analysis "
-    "exports the figures that come of them."
+NO_CURVES: Final = (
+    "Calibration and ROC curves are not shown, as the operator has not read them: give "
+    "--prometheus URL, or --sources FILE (docs/cli.md)."
 )
 NO_DATA: Final = (
-    "The metrics over time are not drawn: give --prometheus URL, or --data FILE with an export of "
-    "it (docs/cli.md)."
+    "The metrics over time are not drawn: give --prometheus URL, --sources FILE, or --data FILE "
+    "with an export (docs/cli.md)."
 )
 
 
@@ -111,25 +117,71 @@ async def _others(access: Access, item: Mapping[str, Any]) -> str:
 
 
 def _render(report: Report, item: Mapping[str, Any], args: argparse.Namespace) -> str:
+    source = _choose_source(report, item, args)
+    if source is not None:
+        report = read_curves(report, item, source)
     match args.output:
         case "json":
             return report.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
         case "md":
-            return render_markdown(report)
-    notes = []
-    picture = None
-    if args.prometheus is None and args.data is None:
-        notes.append(NO_DATA)
-    else:
-        picture = draw_history(report, item, args.prometheus, args.data)
-    return render_page(report, picture, [*notes, CURVES_LEFT_OUT])
+            return render_markdown(_said(report))
+    if source is None and args.data is None:
+        return render_page(_said(report), None, [NO_DATA])
+    return render_page(_said(report), draw_history(report, item, source, args.data), [])
+
+
+def _said(report: Report) -> Report:
+    """A report that says why it has no curves, if nobody has said it yet."""
+    return report if report.curves_missing else without_curves(report, NO_CURVES)
+
+
+# --------------------------------------------------------------------------- the metrics source
+
+
+def _target(report: Report, item: Mapping[str, Any]) -> Target:
+    spec = SignalCanarySpec.model_validate(item["spec"])
+    return build_target(spec, report.namespace, report.name, report.canary.name)
+
+
+def _choose_source(
+    report: Report, item: Mapping[str, Any], args: argparse.Namespace
+) -> SourceConfig | None:
+    """The source that the options name.
+
+    Raises:
+        AccessError: it cannot be used.
+    """
+    from signalcanary.sources import SourcesError, UnknownSource, choose_source
+
+    try:
+        return choose_source(_target(report, item), args.prometheus, args.sources, args.source)
+    except (SourcesError, UnknownSource) as error:
+        raise AccessError(str(error)) from None
+
+
+def read_curves(report: Report, item: Mapping[str, Any], source: SourceConfig) -> Report:
+    """A report with its curves as of its end, or as of now.
+
+    Raises:
+        AccessError: the source cannot be read.
+    """
+    from signalcanary.prometheus import Prometheus
+
+    at = report.ended or datetime.now(UTC)
+    query = curve_query(report.namespace, report.name)
+    try:
+        with closing(Prometheus(source)) as client:
+            series = asyncio.run(client.fetch_series(_target(report, item), query, at))
+    except MetricsSourceError as error:
+        raise AccessError(f"{type(error).__name__}: {error}") from error
+    return with_curves(report, series, at)
 
 
 # --------------------------------------------------------------------------- the metrics' history
 
 
 def draw_history(
-    report: Report, item: Mapping[str, Any], prometheus: str | None, data: Path | None
+    report: Report, item: Mapping[str, Any], source: SourceConfig | None, data: Path | None
 ) -> str:
     """The metrics of a rollout over time, as SVG.
 
@@ -140,7 +192,7 @@ def draw_history(
     from signalcanary.backtest.recording import RecordingError
 
     try:
-        replay = retell(report, item, prometheus, data)
+        replay = retell(report, item, source, data)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "picture.svg"
             draw(replay, file)
@@ -151,7 +203,7 @@ def draw_history(
 
 
 def retell(
-    report: Report, item: Mapping[str, Any], prometheus: str | None, data: Path | None
+    report: Report, item: Mapping[str, Any], source: SourceConfig | None, data: Path | None
 ) -> Any:
     """The rollout as it was, for what draws a replay: nothing is decided anew.
 
@@ -164,10 +216,8 @@ def retell(
     from signalcanary.backtest.replay import Entry, Replay, measure
     from signalcanary.backtest.replay import Kind as Told
     from signalcanary.evaluate import evaluate
-    from signalcanary.metrics_source import build_target
     from signalcanary.revisions import RevisionRef
     from signalcanary.rollout import Decision, Phase, RolloutState
-    from signalcanary.sources import SourceConfig, check_url
 
     declared = SignalCanarySpec.model_validate(item["spec"])
     # What a query of one's own said is not recorded.
@@ -187,12 +237,8 @@ def retell(
             else export.read_export(data)
         )
     else:
-        assert prometheus is not None  # by the caller
+        assert source is not None  # by the caller
         step = _step(spec, ended - report.started)
-        try:
-            source = SourceConfig(url=check_url(prometheus))
-        except ValueError as error:
-            raise RecordingError(f"--prometheus: {error}") from None
         answers = fetch_answers(source, target, report.started, ended, step)
         recording = export.build_recording(answers)
     looks = recorded_looks(spec, recording, target, canary.name)

@@ -127,4 +127,4 @@ def test_a_report_is_made_of_the_object_and_an_earlier_one_of_what_is_kept(
     assert say("report", "demo", "-o=html", f"--file={file}")[0] == 0
     text = file.read_text()
     assert "give --prometheus URL" in text
-    assert "Calibration curve and ROC curve are not drawn" in text
+    assert "give --prometheus URL, or --sources FILE" in text

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from signalcanary import status as statuses
 from signalcanary.cluster import Cluster, Conflict, Gone, Listed, Problem, Refused
 from signalcanary.evaluate import Bound, Measurement, MetricsSeen
-from signalcanary.metrics_source import Target
+from signalcanary.metrics_source import Series, Target
 from signalcanary.poller import Clock, Pace, Poller
 from signalcanary.reconciler import Reconciler
 from signalcanary.resources import APPLIED_HASH, LABEL_NAME
@@ -212,6 +212,7 @@ class FakeCluster:
 class FakeSource:
     """Attributes:
     asked: the instants that were asked for, by the name of the canary; None is now.
+    curves: what it has of the curves of a target as of an instant; may raise.
     """
 
     now: Callable[[], datetime]
@@ -219,6 +220,7 @@ class FakeSource:
     asked: list[tuple[str, datetime | None]] = field(default_factory=list)
     fetches: int = 0
     answer: Callable[[Target, datetime | None, MetricsSeen], MetricsSeen] = lambda t, a, seen: seen
+    curves: Callable[[Target, datetime], list[Series]] = lambda target, at: []
 
     async def fetch(
         self, targets: Sequence[Target], at: datetime | None = None
@@ -226,6 +228,9 @@ class FakeSource:
         self.fetches += bool(targets)
         self.asked += [(target.name, at) for target in targets]
         return {t: self.answer(t, at, self._seen(t, at or self.now())) for t in targets}
+
+    async def fetch_series(self, target: Target, query: str, at: datetime) -> list[Series]:
+        return self.curves(target, at)
 
     def _seen(self, target: Target, at: datetime) -> MetricsSeen:
         return MetricsSeen(
@@ -257,7 +262,7 @@ class World:
         self.metrics = OperatorMetrics(CollectorRegistry())
         self.health = Health(monotonic=self.monotonic)
         kube = cast(Cluster, self.cluster)
-        self.reconciler = Reconciler(kube, self.store, SETTINGS, self.metrics)
+        self.reconciler = Reconciler(kube, self.store, SETTINGS, self.metrics, source=self.source)
         self.poller = Poller(
             self.store,
             kube,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from edges_kit import World
 
 from signalcanary.cluster import ClusterError, Refused
+from signalcanary.contract import ROC_TRUE_POSITIVES, VALUE_VALID
+from signalcanary.metrics_source import Series, SourceTimeout, Target
 from signalcanary.report import JSON_FILE, LABEL_REPORT, Outcome, Report
 from signalcanary.reports import LIMIT
 from signalcanary.store import Kind
@@ -55,6 +58,54 @@ async def test_each_end_of_a_rollout_is_kept_and_only_once(world: World) -> None
     world.cluster.calls.clear()
     await world.rounds(20, 31.0)
     assert world.cluster.calls == []
+
+
+async def test_the_curves_are_read_once_as_of_the_decision(world: World) -> None:
+    asked: list[datetime] = []
+
+    def curves(target: Target, at: datetime) -> list[Series]:
+        asked.append(at)
+        labels = {
+            "namespace": "default",
+            "signalcanary": target.name,
+            "track": "canary",
+            "revision": target.revision,
+            "symbol": "BTCUSDT",
+            "horizon": "10s",
+        }
+        return [
+            Series(VALUE_VALID, {**labels, "metric": "platt_ece", "reason": "warming"}, 0.0),
+            Series(
+                ROC_TRUE_POSITIVES, {**labels, "slice": "all", "false_positive_ratio": "0.2"}, 0.25
+            ),
+        ]
+
+    world.source.curves = curves
+    world.create()
+    await world.promote()
+    await world.rounds(5, 31.0)
+    (report,) = reports(world)
+    assert asked == [report.ended] == [report.curves_time]
+    (btc,) = report.curves
+    assert [p.true_positives for p in btc.roc[0].points] == [0.0, 0.25, 1.0]
+    assert "the calibration windows were not filled yet" in btc.missing[0]
+    world.restart()
+    await world.poller.resync()
+    await world.rounds(5, 31.0)
+    assert len(asked) == 1, "what is kept already is not read anew"
+
+
+async def test_a_report_is_kept_without_its_curves_if_the_source_is_ill(world: World) -> None:
+    def away(target: Target, at: datetime) -> list[Series]:
+        raise SourceTimeout("no answer within 8s")
+
+    world.source.curves = away
+    world.create()
+    await world.promote()
+    (report,) = reports(world)
+    assert report.curves == ()
+    assert report.curves_missing == ("The metrics source could not be read: no answer within 8s.")
+    assert world.counted("metrics_source_failures_total", reason="SourceTimeout") == 1
 
 
 async def test_a_report_is_the_object_s_and_goes_with_it(world: World) -> None:

@@ -21,6 +21,11 @@ from signalcanary.contract import (
     AUC_LOWER,
     AUC_SAMPLES,
     AUC_UPPER,
+    CALIBRATION_EFFECTIVE_SAMPLES,
+    CALIBRATION_ERROR,
+    CALIBRATION_ERROR_LOWER,
+    CALIBRATION_ERROR_UPPER,
+    CALIBRATION_SAMPLES,
     CONTROL_LABEL,
     DIFFERENCE,
     DIFFERENCE_EFFECTIVE_SAMPLES,
@@ -66,10 +71,10 @@ _HORIZON: Final = (
     (AUC_UPPER, "Upper end of its 95 % interval.", (CurveLabel.SLICE,)),
     (AUC_SAMPLES, "Labelled rows in the slice.", (CurveLabel.SLICE,)),
     (AUC_EFFECTIVE_SAMPLES, "Independent rows in the slice.", (CurveLabel.SLICE,)),
-    ("signal_calibration_error_ratio", "Binned calibration error (ECE).", ("binning",)),
+    (CALIBRATION_ERROR, "Binned calibration error (ECE).", (CurveLabel.BINNING,)),
     ("signal_calibration_error_debiased_ratio", "The true error, estimated.", ("binning",)),
-    ("signal_calibration_error_lower_ratio", "Lower end of its 95 % interval.", ("binning",)),
-    ("signal_calibration_error_upper_ratio", "Upper end of its 95 % interval.", ("binning",)),
+    (CALIBRATION_ERROR_LOWER, "Lower end of its 95 % interval.", (CurveLabel.BINNING,)),
+    (CALIBRATION_ERROR_UPPER, "Upper end of its 95 % interval.", (CurveLabel.BINNING,)),
     (
         "signal_calibration_error_null_ratio",
         "What perfect probabilities would show by chance: mean and 95 % quantile.",
@@ -81,8 +86,8 @@ _HORIZON: Final = (
     ("signal_brier_skill_ratio", "1 − Brier score over that of the base rate.", ()),
     ("signal_brier_skill_lower_ratio", "Lower end of its 95 % interval.", ()),
     ("signal_brier_skill_upper_ratio", "Upper end of its 95 % interval.", ()),
-    ("signal_calibration_samples", "Labelled rows by split: train, test.", ("split",)),
-    ("signal_calibration_effective_samples", "Independent rows of them.", ("split",)),
+    (CALIBRATION_SAMPLES, "Labelled rows by split: train, test.", (CurveLabel.SPLIT,)),
+    (CALIBRATION_EFFECTIVE_SAMPLES, "Independent rows of them.", (CurveLabel.SPLIT,)),
     ("signal_label_tie_ratio", "Scored rows whose mid did not move.", ()),
 )
 
@@ -193,25 +198,25 @@ def _rows(report: HorizonReport) -> Iterable[Row]:
     for which, auc in report.auc.items():
         of = (str(which),)
         yield from _interval("signal_auc", "ratio", of, auc)
-        yield "signal_auc_samples", of, auc.samples
-        yield "signal_auc_effective_samples", of, auc.effective_samples
+        yield AUC_SAMPLES, of, auc.samples
+        yield AUC_EFFECTIVE_SAMPLES, of, auc.effective_samples
     for binning, error in report.calibration.items():
-        of, name = (str(binning),), "signal_calibration_error"
-        yield f"{name}_ratio", of, error.value
-        yield f"{name}_debiased_ratio", of, error.debiased
-        yield f"{name}_lower_ratio", of, error.lower
-        yield f"{name}_upper_ratio", of, error.upper
-        yield f"{name}_null_ratio", (*of, "mean"), error.null_mean
-        yield f"{name}_null_ratio", (*of, "q95"), error.null_q95
+        of = (str(binning),)
+        yield CALIBRATION_ERROR, of, error.value
+        yield "signal_calibration_error_debiased_ratio", of, error.debiased
+        yield CALIBRATION_ERROR_LOWER, of, error.lower
+        yield CALIBRATION_ERROR_UPPER, of, error.upper
+        yield "signal_calibration_error_null_ratio", (*of, "mean"), error.null_mean
+        yield "signal_calibration_error_null_ratio", (*of, "q95"), error.null_q95
     if report.brier is not None:
         yield from _interval("signal_brier", "score", (), report.brier)
     if report.brier_skill is not None:
         yield from _interval("signal_brier_skill", "ratio", (), report.brier_skill)
-    yield "signal_calibration_samples", ("train",), report.train_samples
-    yield "signal_calibration_samples", ("test",), report.test_samples
+    yield CALIBRATION_SAMPLES, ("train",), report.train_samples
+    yield CALIBRATION_SAMPLES, ("test",), report.test_samples
     if Binning.EQUAL_WIDTH in report.calibration:
         effective = report.calibration[Binning.EQUAL_WIDTH].effective_samples
-        yield "signal_calibration_effective_samples", ("test",), effective
+        yield CALIBRATION_EFFECTIVE_SAMPLES, ("test",), effective
     yield "signal_label_tie_ratio", (), report.tie_ratio
 
 
