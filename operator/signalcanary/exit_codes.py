@@ -67,13 +67,11 @@ def describe_exit_codes(verb: str | None = None) -> str:
             told = [f"{_LABELS.get(verbs, verbs[0])}: {text}" for verbs, text in more]
         else:
             told = [text for verbs, text in more if verb in verbs]
-        text = "; ".join([always] * bool(always) + told)
-        if verb is not None and code in (0, 1):
-            # What it is of this verb is the same thing, not one more.
-            text = text.replace("; ", ": ", 1)
+        # Whether it went as it should is, of one verb, said by what it is of that verb.
+        between = ": " if verb is not None and code in (0, 1) else "; "
         first = f"  {code:<5}"
         lines += wrap(
-            text,
+            between.join(part for part in (always, "; ".join(told)) if part),
             _WIDTH,
             initial_indent=first,
             subsequent_indent=" " * len(first),
