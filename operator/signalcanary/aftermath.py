@@ -129,16 +129,16 @@ def climb(
     )
 
 
-def end_rollback(look: Look, state: RolloutState, why: str) -> RolloutState:
+def end_rollback(look: Look, state: RolloutState, told: str) -> RolloutState:
     """The bad revision is gone: verify what serves now, where that is asked for."""
     stable = state.stable
     if look.spec.rollback.verify is None or stable is None or _has_changed_nothing(state):
-        return enter(state, look.now, Phase.ROLLED_BACK, state.reason, why, is_warning=True)
+        return enter(state, look.now, Phase.ROLLED_BACK, state.reason, told, is_warning=True)
     # The first check is the next look's: at this one nothing has been read of it yet.
     state = replace(state, checks=Checks(Clock(look.now), last=look.now))
-    why += f"; {stable.version}{_IS_VERIFIED}"
-    why += format_duration(look.spec.rollback.verify.for_)
-    return enter(state, look.now, Phase.VERIFYING_ROLLBACK, state.reason, why, is_warning=True)
+    told += f"; {stable.version}{_IS_VERIFIED}"
+    told += format_duration(look.spec.rollback.verify.for_)
+    return enter(state, look.now, Phase.VERIFYING_ROLLBACK, state.reason, told, is_warning=True)
 
 
 def _has_changed_nothing(state: RolloutState) -> bool:

@@ -123,6 +123,17 @@ def pods(held: timedelta, problem: str | None) -> str:
     return f"its pods were not ready for {_whole_seconds(held)}{told}"
 
 
+def gone(rejected: RevisionRef, stable: RevisionRef | None, is_kept: bool) -> str:
+    """What is true when a rollback has been carried out; why it was decided is told before.
+
+    Args:
+        is_kept: whether it goes on serving single symbols, as an attempt before.
+    """
+    left = "runs on the symbols alone that it served before" if is_kept else "has no pod any more"
+    serves = f"{stable.version} (revision {stable.name})" if stable else "nothing"
+    return f"{rejected.version} {left}, and {serves} serves"
+
+
 def refused(found: Verification) -> str:
     """Why a canary was rolled back before any pod of it started."""
     told = [f"{r.file}: {r.reason}: {r.message}" for r in found.refusals]

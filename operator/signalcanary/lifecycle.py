@@ -502,10 +502,12 @@ def _rolling_back(look: Look, state: RolloutState) -> RolloutState:
     ending = [track for track in Track if (track, name) not in stay]
     if any(look.seen.track(track, state.rejected).pods for track in ending):
         return state
-    why = state.message.replace("rolling back", "rolled back", 1)
     if state.rejected is None:
+        why = state.message.replace("rolling back", "rolled back", 1)
         return _enter(look, state, Phase.SUCCEEDED, state.reason, why)
-    return aftermath.end_rollback(look.by(state), state, why)
+    is_kept = any(kept == name for _, kept in stay)
+    told = explain.gone(state.rejected, state.stable, is_kept)
+    return aftermath.end_rollback(look.by(state), state, told)
 
 
 def _verifying_rollback(look: Look, state: RolloutState) -> RolloutState:

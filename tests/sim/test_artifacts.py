@@ -43,9 +43,10 @@ def test_no_pod_of_a_canary_with_a_corrupt_model_ever_starts(start: Callable[...
     assert sim.phase is Phase.ROLLED_BACK
     assert sim.state.reason == "VerificationFailed"
     assert sim.state.stable == stable
-    assert sim.state.message == (
+    assert sim.status["message"] == (
         "rolled back v2: its artifacts are refused, and no pod of it was started: lstm.onnx: "
-        "ChecksumMismatch: it has 4 bytes, and 5 are declared; stable v1 keeps running"
+        "ChecksumMismatch: it has 4 bytes, and 5 are declared; v2 has no pod any more, and v1 "
+        f"(revision {stable.name}) serves"
     )
     sim.world.refusals = ()
     sim.run(timedelta(hours=1))
@@ -152,7 +153,7 @@ def test_artifacts_that_nobody_can_look_at_are_given_up(start: Callable[..., Any
     took = sim.run_until(Phase.ROLLED_BACK)
     assert took >= sim.spec.evaluation.no_data_after
     assert "CanaryNotRunning" in sim.reasons
-    assert "ImagePullBackOff" in sim.state.message
+    assert "ImagePullBackOff" in sim.status["message"]
 
 
 def test_rules_that_change_meanwhile_change_nothing_of_the_look(

@@ -150,7 +150,7 @@ def test_each_of_its_three_conditions_takes_the_fusion_back(
     sim.world.of_symbol[metric, "ETHUSDT"] = value
     took = sim.run_until(Phase.ROLLED_BACK, within=HOUR)
     assert hold <= took <= hold + 3 * sim.spec.evaluation.interval
-    assert f"{metric} " in sim.state.message
+    assert f"{metric} " in sim.status["message"]
     assert serving(sim) == ["v1.0"]
 
 

@@ -106,7 +106,7 @@ def test_a_verdict_against_one_rolls_back_the_others(phase: Phase) -> None:
     break_(both["b"])
     both.run_until(lambda: both.all_in(Phase.ROLLED_BACK))
     assert "GroupRolledBack" in both["a"].reasons
-    assert "b of group desk was rolled back" in both["a"].state.message
+    assert "b of group desk was rolled back" in both["a"].status["message"]
     both["a"].world.source_answers = True
     both["a"].edit(version="v2")
     both.run(20 * SECOND)

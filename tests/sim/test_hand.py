@@ -354,7 +354,9 @@ def test_an_abort_takes_the_canary_back_and_says_who_and_why(progressing: Start)
     sim.ask("abort", why="wrong weights")
     sim.run_until(Phase.ROLLED_BACK)
     assert sim.reasons == ["Aborted", "Aborted"]
-    assert "aborted by alice (wrong weights); stable v0 keeps running" in sim.state.message
+    assert (
+        "aborted by alice (wrong weights); v1 has no pod any more, and v0 " in sim.status["message"]
+    )
     assert serving(sim) == {"v0"}
 
 
@@ -438,7 +440,7 @@ def test_a_rollback_to_a_former_revision_starts_it_beside_the_stable_one(start: 
     sim.world.pods_start = True
     sim.run_until(Phase.ROLLED_BACK)
     assert serving(sim) == {"v1"}
-    assert "rolled back to v1, asked for by alice (losing money)" in sim.state.message
+    assert "rolled back to v1, asked for by alice (losing money)" in sim.status["message"]
     assert sim.state.rejected == stable
     assert sim.state.stable.attempt > stable.attempt
     assert [ref.version for ref in sim.state.former] == ["v2"]

@@ -56,7 +56,7 @@ def test_the_soak_is_observed_on_the_full_symbol_set(soaking: Start) -> None:
     assert {j.symbol for j in sim.last.judgements} == {"BTCUSDT", "ETHUSDT"}
     sim.world.of_symbol["platt_ece", "ETHUSDT"] = 0.3
     sim.run_until(Phase.ROLLED_BACK, within=5 * MINUTE)
-    assert "platt_ece > 0.1 for 2m on ETHUSDT" in sim.state.message
+    assert "platt_ece > 0.1 for 2m on ETHUSDT" in sim.status["message"]
 
 
 def test_an_ill_metrics_source_stops_the_soak_and_takes_nothing_back(soaking: Start) -> None:
@@ -77,7 +77,7 @@ def test_without_a_ladder_the_revision_before_takes_its_place(soaking: Start) ->
     assert sim.reasons == ["ConditionBreached", "ConditionBreached"]
     assert sim.state.stable == v1, "with the evidence and the folder that it had"
     assert sim.state.rejected.version == "v2"
-    assert "rung previous of the ladder: v1" in sim.state.message
+    assert "rung previous of the ladder: v1" in sim.status["message"]
 
 
 def test_nobody_publishes_until_the_bad_pods_are_gone(soaking: Start) -> None:
@@ -102,8 +102,8 @@ def test_the_first_revision_of_all_has_nothing_to_go_back_to(start: Start) -> No
     sim.world.values |= BAD
     sim.run_until(Phase.ROLLED_BACK, within=5 * MINUTE)
     assert plan(sim.state) == ()
-    assert "rung previous is passed over, as there is no stable revision" in sim.state.message
-    assert "nothing serves" in sim.state.message
+    assert "rung previous is passed over, as there is no stable revision" in sim.status["message"]
+    assert "nothing serves" in sim.status["message"]
 
 
 def test_seed_004_stacking_off_then_old_models_then_everything_off(soaking: Start) -> None:
@@ -203,8 +203,8 @@ def test_a_canary_s_rollback_is_verified_on_what_serves(start: Start) -> None:
     sim.run_until(Phase.VERIFYING_ROLLBACK)
     assert serving(sim.state) == ["v1"]
     sim.run_until(Phase.ROLLED_BACK)
-    assert sim.state.message.startswith("rolled back v2: platt_ece > 0.1 for 2m on BTCUSDT")
-    assert sim.state.message.endswith("v1 is verified: 30 of 30 checks were good")
+    assert sim.status["message"].startswith("rolled back v2: platt_ece > 0.1 for 2m on BTCUSDT")
+    assert sim.status["message"].endswith("v1 is verified: 30 of 30 checks were good")
 
 
 def test_a_recovery_within_the_delay_cancels_the_rollback(start: Start) -> None:

@@ -108,7 +108,33 @@ def test_a_rollback_beside_a_stable_says_what_keeps_running(progressing: Start) 
     sim = progressing()
     sim.world.values["platt_ece"] = 0.3
     sim.run_until(Phase.ROLLED_BACK)
-    assert "stable v0 keeps running" in sim.status["message"]
+    decided, done = (sim.state.history[n].message for n in (1, 0))
+    assert decided.startswith("rolling back v1: platt_ece > 0.1 for 2m on BTCUSDT: it is 0.3")
+    assert decided.endswith("; stable v0 keeps running")
+    # The second Event does not say the first one again.
+    assert done == f"v1 has no pod any more, and v0 (revision {sim.state.stable.name}) serves"
+    why = decided.replace("rolling", "rolled", 1).removesuffix("; stable v0 keeps running")
+    assert sim.status["message"] == f"{why}; {done}"
+    conditions = {c["type"]: c["message"] for c in sim.status["conditions"]}
+    assert conditions["RolledBack"] == conditions["Stalled"] == sim.status["message"]
+
+
+def test_a_canary_that_is_young_does_not_look_ill(start: Start) -> None:
+    sim = start()
+    sim.world.samples = 0
+    sim.world.values.clear()
+    sim.run(2 * MINUTE)
+    assert (sim.phase, sim.status["health"]) == (Phase.WARMING, "Warming")
+    sim.world.silent["BTCUSDT"] = sim.now
+    sim.run(MINUTE)
+    assert sim.status["health"] == "Warming"
+    sim.run(2 * MINUTE)
+    assert sim.status["health"] == "NoData", "that is no matter of its age any more"
+    sim.world.silent.clear()
+    sim.world.values |= {"platt_ece": 0.3}
+    sim.world.samples = 5000
+    sim.run(MINUTE)
+    assert sim.status["health"] == "Breached"
 
 
 def test_a_breach_that_ends_in_time_does_not_roll_back(progressing: Start) -> None:

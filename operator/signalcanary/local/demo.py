@@ -109,7 +109,8 @@ def describe_outcome(outcome: Outcome) -> str:
     if state.phase is Phase.SUCCEEDED and state.stable and state.stable.version == version:
         return f"{version} promoted after {took}"
     if state.phase is Phase.ROLLED_BACK:
-        why = state.message.removeprefix(f"rolled back {version}: ")
+        message: str = look.document["status"]["message"]
+        why = message.removeprefix(f"rolled back {version}: ")
         return f"{version} rolled back after {took}: {why}"
     progress = look.document["status"]["message"]
     return f"{version} is still {state.phase} after {took}: {progress}"

@@ -29,7 +29,7 @@ from signalcanary.notify.notification import (
 from signalcanary.notify.record import Pending, Record, parse_record
 from signalcanary.notify.routing import DIGESTED, Route
 from signalcanary.revisions import canonical_hash
-from signalcanary.rollout import MAX_HISTORY, RolloutState, notices
+from signalcanary.rollout import MAX_HISTORY, Phase, RolloutState, notices
 
 MAX_PENDING_BYTES: Final = 512 * 1024
 """Of what waits, as it is recorded: a ConfigMap holds 1 MiB, and the rest is for what is known
@@ -201,8 +201,12 @@ class Outbox:
             firing[receiver] = alert
             return (resolved(before, notification.time), alert)
         if before is not None:
-            # The same alert goes on, in the words of now.
-            alert = alert.model_copy(update={"starts_at": before.starts_at})
+            # The same alert goes on, in the words of now; but why it began stays why.
+            said = dict(alert.annotations)
+            if notification.phase != Phase.ROLLING_BACK and "description" in before.annotations:
+                said["description"] = before.annotations["description"]
+            update = {"starts_at": before.starts_at, "annotations": said}
+            alert = alert.model_copy(update=update)
         firing[receiver] = alert
         return (alert,)
 

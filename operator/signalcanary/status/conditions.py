@@ -19,7 +19,7 @@ from signalcanary.rollout import (
     Phase,
     RolloutState,
 )
-from signalcanary.status.words import describe
+from signalcanary.status import words
 from signalcanary.wire import format_instant
 
 
@@ -100,9 +100,9 @@ def _degraded(
 ) -> tuple[bool, str, str]:
     """Whether it is, the reason and the message."""
     if state.phase in TAKEN_BACK:
-        return True, state.reason, state.message
+        return True, state.reason, words.why(state)
     if any(j.verdict is Verdict.BREACHED for j in judgements):
-        return True, "ConditionBreached", describe(spec, state, judgements, seen, now)
+        return True, "ConditionBreached", words.describe(spec, state, judgements, seen, now)
     if left_out := sorted({*state.held, *state.kept}):
         return True, SYMBOLS_HELD, f"held back: {explain.names(left_out)}"
     return False, "AsExpected", ""
@@ -110,4 +110,4 @@ def _degraded(
 
 def _why(is_true: bool, state: RolloutState) -> tuple[str, str]:
     """Reason and message of a condition; one that is not true has only the phase to tell."""
-    return (state.reason, state.message) if is_true else (state.phase.value, "")
+    return (state.reason, words.why(state)) if is_true else (state.phase.value, "")

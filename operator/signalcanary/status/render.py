@@ -15,6 +15,7 @@ from signalcanary.evaluate import Bound, Judgement, MetricsSeen, Verdict, measur
 from signalcanary.moves import stage_index
 from signalcanary.rollout import (
     JUDGED,
+    SILENCE,
     TAKEN_BACK,
     Clock,
     Decision,
@@ -74,7 +75,7 @@ def render(
         "candidate": ref.version if (ref := state.canary or state.rejected) else None,
         "subject": calls.subject_of(state),
         "warmup": _warmup(judged, state, seen.metrics),
-        "health": _health(judgements),
+        "health": _health(spec, state, judgements, now),
         "summary": words.summarise(judgements, state, now) or _last_summary(state, previous),
         "symbols": _symbols(judged, state, judgements, seen.metrics, now),
         "decision": render_decision(decision, seen.metrics, now) or previous.get("decision"),
@@ -117,12 +118,29 @@ def _warmup(spec: SignalCanarySpec, state: RolloutState, seen: MetricsSeen) -> s
     return f"{int(slowest * 100)}%"
 
 
-def _health(judgements: tuple[Judgement, ...]) -> str | None:
+def _health(
+    spec: SignalCanarySpec,
+    state: RolloutState,
+    judgements: tuple[Judgement, ...],
+    now: datetime,
+) -> str | None:
+    """The worst verdict; of a canary that nothing can be known of yet, that it is young."""
     verdict = worst([j.verdict for j in judgements])
     tier = max((j.tier for j in judgements), key=lambda t: t.level, default=Tier.NORMAL)
     if verdict in (Verdict.OK, Verdict.UNPROVEN) and tier is not Tier.NORMAL:
         return tier.value
+    is_unknown = verdict in (Verdict.NO_DATA, Verdict.INCONCLUSIVE)
+    if is_unknown and state.phase is Phase.WARMING and not _is_silent(spec, state, now):
+        return Phase.WARMING.value
     return verdict.value if verdict else None
+
+
+def _is_silent(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> bool:
+    """Whether a symbol has been silent for longer than a value is good for."""
+    return any(
+        key == SILENCE and timer.elapsed(now) > spec.evaluation.stale_after
+        for (key, _), timer in state.timers.items()
+    )
 
 
 def _symbols(

@@ -197,7 +197,7 @@ def build_status_schema() -> dict[str, Any]:
         warmup=_text("How far the canary's calibration windows are filled, in percent."),
         health=_text(
             "One word for the list: Ok, Unproven, Warning, Critical, Breached, Inconclusive, "
-            "NoData or Error."
+            "NoData or Error; Warming while nothing can be known of a canary yet."
         ),
         summary=_list_of(
             {"type": "string"}, "Each rollback condition on each canary symbol, in a line."

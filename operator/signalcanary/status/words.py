@@ -35,6 +35,20 @@ def version_of(state: RolloutState) -> str:
     return state.canary.version if state.canary else ""
 
 
+def why(state: RolloutState) -> str:
+    """Why the phase was entered. Of a rollback that was carried out first why it was decided,
+    which is in the history, and then what is true now."""
+    cause = next((t for t in state.history if t.phase is Phase.ROLLING_BACK), None)
+    is_done = state.phase in (Phase.VERIFYING_ROLLBACK, Phase.ROLLED_BACK)
+    # A status of an operator before this one has both in one.
+    if cause is None or not is_done or state.message.startswith("rolled back "):
+        return state.message
+    decided = cause.message.replace("rolling back", "rolled back", 1)
+    if decided.endswith((" keeps running", " keeps running until its pods are ready")):
+        decided = decided.rpartition("; stable ")[0]
+    return f"{decided}; {state.message}"
+
+
 def describe(
     spec: SignalCanarySpec,
     state: RolloutState,
@@ -48,7 +62,7 @@ def describe(
         return f"{version_of(state)} waits to start: {wait.message}"
     if state.phase not in ARMED:
         problem = seen.track(Track.STABLE, state.restoring or state.stable).problem
-        return state.message + (f"; now: {problem}" if problem else "")
+        return why(state) + (f"; now: {problem}" if problem else "")
     if seen.metrics.failure is not None:
         return (
             f"holding: the metrics source is unreachable ({seen.metrics.failure.message}); "

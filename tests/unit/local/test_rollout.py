@@ -125,7 +125,7 @@ async def test_a_bad_version_is_rolled_back_and_the_stable_processes_are_not_tou
     world.auc["v2"] = 0.5
     rollout.apply(build_spec("v2", ofi=0.1))
     look = await look_until(world, rollout, Phase.ROLLED_BACK)
-    assert "slice_auc_active_period < 0.55 for 2s" in look.state.message
+    assert "slice_auc_active_period < 0.55 for 2s" in look.document["status"]["message"]
     assert {p.pid for p in world.running} == stable
     assert look.document["status"]["rejected"]["version"] == "v2"
 
