@@ -83,6 +83,8 @@ async def test_paused_and_judged_only_live_values_are_written(world: World) -> N
     world.cluster.calls.clear()
     await world.rounds(30, STEP)
     assert 9 <= len(world.cluster.calls) <= 11, "300 s at one status in 30 s"
+    how = "kubectl annotate --overwrite -n default sigc demo signalcanary.dev/pause-"
+    assert world.status()["next"].endswith(f": {how}")
 
 
 async def test_what_was_asked_for_while_nobody_looked_is_done_now(world: World) -> None:

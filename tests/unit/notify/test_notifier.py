@@ -497,6 +497,26 @@ async def test_an_alert_is_said_again_while_it_fires_and_ends_with_its_object(
     assert station.notifier._keeper.outbox.known == {}
 
 
+async def test_an_alert_goes_on_to_say_why_when_the_canary_is_gone(tmp_path: Path) -> None:
+    receivers = {"am": {"alertmanager": {"url": "http://127.0.0.1:9"}}}
+    station = Station(tmp_path, {"receivers": receivers, "routes": [{"receivers": ["am"]}]})
+    await station.steps()
+    demo = Canary()
+    why, then = "rolling back v2: the ECE", "rolling back v1: not verified"
+    for phase, message in (
+        (Phase.ROLLING_BACK, why),
+        (Phase.ROLLED_BACK, "v2 has no pod any more, and v1 serves"),
+        (Phase.ROLLING_BACK, then),
+    ):
+        demo.enter(phase, "ConditionBreached", station.now(), message)
+        station.note(demo)
+        await settle(station)
+        station.seconds += 1
+    alerts = [message.batch.alerts()[-1] for message in station.sender.sent["am"]]
+    assert [alert.annotations["description"] for alert in alerts] == [why, why, then]
+    assert "is rolled back" in alerts[1].annotations["summary"]
+
+
 async def test_an_alert_is_said_again_however_much_else_is_told(tmp_path: Path) -> None:
     receivers = {"am": {"alertmanager": {"url": "http://127.0.0.1:9"}}}
     station = Station(tmp_path, {"receivers": receivers, "routes": [{"receivers": ["am"]}]})
