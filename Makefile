@@ -181,7 +181,7 @@ intervals: export SIGNALCANARY_INTERVAL_SEEDS := 200
 intervals: export SIGNALCANARY_INTERVAL_HOURS := 6
 intervals: export SIGNALCANARY_INTERVAL_MARKETS := 2000
 intervals: setup ## How often the 95 % intervals hold the truth, on thousands of markets; 40 minutes
-	$(BIN)/pytest tests/unit/analysis/test_coverage.py
+	$(BIN)/pytest tests/unit/analysis/test_coverage.py tests/unit/analysis/test_curves.py
 	$(BIN)/python tests/unit/analysis/test_coverage.py
 	SIGNALCANARY_INTERVAL_HOURS=3 $(BIN)/pytest tests/unit/analysis/test_market_coverage.py -s
 
