@@ -33,6 +33,7 @@ from signalcanary.contract import (
 )
 
 from ..housekeeping import UpkeepCounts
+from ..labels import common_values
 from .anytime import UNKNOWN, Anytime
 from .engine import Count
 from .report_series import Place, ReportSeries
@@ -63,7 +64,7 @@ class AnalysisCollector(Collector):
         self._states = states
         self._upkeep = upkeep or {}
         self._labels = [label.value for label in MetricLabel if label is not MetricLabel.METRIC]
-        self._constant = (config.namespace, config.name, config.track.value, config.revision)
+        self._constant = common_values(config)
         self._horizon = format_duration(config.signal.label.horizon)
         self._control = config.control.revision if config.control else None
         artifacts = config.signal.artifacts

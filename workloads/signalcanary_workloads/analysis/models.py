@@ -12,16 +12,17 @@ from signalcanary.contract import WorkloadConfig
 
 from ..artifacts.files import ArtifactFiles
 from ..artifacts.inference import Floats32, Model
+from ..labels import COMMON, common_values
 
 _BUCKETS = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-_LABELS = ("namespace", "signalcanary", "track", "revision", "model")
+_LABELS = (*COMMON, "model")
 
 
 class ModelMetrics:
     """How long models take, by model; of the judged configuration's alone."""
 
     def __init__(self, registry: CollectorRegistry, config: WorkloadConfig) -> None:
-        self._constant = (config.namespace, config.name, config.track.value, config.revision)
+        self._constant = common_values(config)
         self._load = Gauge(
             "signal_model_load_seconds", "Time to load a model.", _LABELS, registry=registry
         )

@@ -15,9 +15,10 @@ import zmq
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from zmq.utils.monitor import recv_monitor_message
 
-from signalcanary.contract import MetricLabel, WorkloadConfig
+from signalcanary.contract import WorkloadConfig
 from signalcanary.stream import Message
 
+from ..labels import COMMON, OF_SYMBOL, common_values
 from ..serving import split_listen
 from .gate import Closed
 from .signals import REPLAYED, Flushed, Sendable
@@ -90,16 +91,6 @@ def publishing(listen: str) -> Iterator[Publisher]:
             publisher.close()
 
 
-_LABELS: Final = [
-    label.value
-    for label in (
-        MetricLabel.NAMESPACE,
-        MetricLabel.NAME,
-        MetricLabel.TRACK,
-        MetricLabel.REVISION,
-    )
-]
-_SYMBOL: Final = MetricLabel.SYMBOL.value
 _LAG_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
 
 
@@ -109,31 +100,32 @@ class SignalMetrics:
     def __init__(
         self, registry: CollectorRegistry, config: WorkloadConfig, symbols: Iterable[str]
     ) -> None:
-        self._base = (config.namespace, config.name, config.track.value, config.revision)
-        labels = [*_LABELS, _SYMBOL]
-        self._published = Counter("signals_published", "Signals sent.", labels, registry=registry)
+        self._base = common_values(config)
+        self._published = Counter(
+            "signals_published", "Signals sent.", OF_SYMBOL, registry=registry
+        )
         self._withheld = Counter(
             "signals_withheld",
             "Signals kept on record and not sent.",
-            [*labels, "reason"],
+            [*OF_SYMBOL, "reason"],
             registry=registry,
         )
         self._lag = Histogram(
             "signal_publish_lag_seconds",
             "Of a signal that is sent. market: how far event time had gone on when its row was "
             "committed; wall: from the commit of its row to its emission.",
-            [*labels, "clock"],
+            [*OF_SYMBOL, "clock"],
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
         self._gate = Gauge(
             "signal_gate_open",
             "1 if this process may publish, else 0.",
-            labels,
+            OF_SYMBOL,
             registry=registry,
         )
         self._subscribers = Gauge(
-            "signals_subscribers", "Open connections to the stream.", _LABELS, registry=registry
+            "signals_subscribers", "Open connections to the stream.", COMMON, registry=registry
         )
         for symbol in symbols:
             self._published.labels(*self._base, symbol)

@@ -17,8 +17,9 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from signalcanary.contract import MetricLabel, WorkloadConfig
+from signalcanary.contract import WorkloadConfig
 
+from ..labels import OF_SYMBOL, common_values
 from ..store import NotFound, Storage, StorageError, has_entry
 from .engine import Engine, EngineConfig, Models
 from .snapshot import Ignored, Snapshot, UnusableSnapshot, decode, encode
@@ -28,16 +29,6 @@ logger = logging.getLogger(__name__)
 SNAPSHOT_SECONDS: Final = 300.0
 """Wall time between two snapshots: the most that a restart has to replay."""
 UNEXPECTED: Final = "unexpected"
-_LABELS: Final = [
-    label.value
-    for label in (
-        MetricLabel.NAMESPACE,
-        MetricLabel.NAME,
-        MetricLabel.TRACK,
-        MetricLabel.REVISION,
-        MetricLabel.SYMBOL,
-    )
-]
 
 
 class SnapshotMetrics:
@@ -46,32 +37,32 @@ class SnapshotMetrics:
     def __init__(
         self, registry: CollectorRegistry, config: WorkloadConfig, symbols: Iterable[str]
     ) -> None:
-        self._base = (config.namespace, config.name, config.track.value, config.revision)
+        self._base = common_values(config)
         self._ignored = Counter(
             "analysis_snapshots_ignored",
             "Snapshots not gone on from: history was replayed.",
-            [*_LABELS, "reason"],
+            [*OF_SYMBOL, "reason"],
             registry=registry,
         )
         self._resumed = Counter(
             "analysis_snapshots_resumed",
             "Snapshots gone on from.",
-            _LABELS,
+            OF_SYMBOL,
             registry=registry,
         )
         self._failed = Counter(
             "analysis_snapshot_write_errors",
             "Snapshots that could not be written.",
-            [*_LABELS, "reason"],
+            [*OF_SYMBOL, "reason"],
             registry=registry,
         )
         self._bytes = Gauge(
-            "analysis_snapshot_bytes", "Size of the last snapshot.", _LABELS, registry=registry
+            "analysis_snapshot_bytes", "Size of the last snapshot.", OF_SYMBOL, registry=registry
         )
         self._seconds = Histogram(
             "analysis_snapshot_write_seconds",
             "Time to compress and write a snapshot, beside the analysis.",
-            _LABELS,
+            OF_SYMBOL,
             registry=registry,
         )
         for symbol in symbols:

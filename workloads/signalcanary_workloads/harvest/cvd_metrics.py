@@ -62,7 +62,7 @@ class CvdSeries:
     def __init__(
         self,
         config: WorkloadConfig,
-        labels: Mapping[MetricLabel, str],
+        labels: Mapping[str, str],
         pipelines: Mapping[str, SymbolPipeline],
         times: Mapping[str, CvdTimes],
         watch: Watch,

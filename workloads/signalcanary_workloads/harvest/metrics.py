@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,14 +20,8 @@ from signalcanary_workloads.harvest.pipeline import SymbolPipeline
 from signalcanary_workloads.harvest.watch import Watch
 from signalcanary_workloads.harvest.wire import BOOK_STREAM
 from signalcanary_workloads.housekeeping import UpkeepCounts
+from signalcanary_workloads.labels import COMMON, OF_SYMBOL, common_values
 from signalcanary_workloads.store import Kind
-
-_COMMON: Final = (
-    MetricLabel.NAMESPACE,
-    MetricLabel.NAME,
-    MetricLabel.TRACK,
-    MetricLabel.REVISION,
-)
 
 
 @dataclass
@@ -60,15 +53,11 @@ class RuntimeCounts:
     """Too much waits to be committed."""
 
 
-def _base_values(config: WorkloadConfig) -> list[str]:
-    return [config.namespace, config.name, config.track.value, config.revision]
-
-
 class OpeningCollector(Collector):
     """What there is to measure before the storage lets a process begin."""
 
     def __init__(self, config: WorkloadConfig, refusals: Mapping[str, Mapping[str, int]]) -> None:
-        self._base = _base_values(config)
+        self._base = common_values(config)
         self._refusals = refusals
 
     def describe(self) -> Iterable[Metric]:
@@ -80,7 +69,7 @@ class OpeningCollector(Collector):
         errors = CounterMetricFamily(
             "harvest_open_errors",
             "Tries to open a symbol's folder at the start that the volume or bucket refused.",
-            labels=[*_COMMON, MetricLabel.SYMBOL, "reason"],
+            labels=[*OF_SYMBOL, "reason"],
         )
         for symbol, reasons in self._refusals.items():
             for reason, n in reasons.items():
@@ -100,9 +89,9 @@ class HarvestCollector(Collector):
         watch: Watch,
         queue_depth: Callable[[], int],
     ) -> None:
-        self._base = _base_values(config)
+        self._base = common_values(config)
         times = {symbol: one.cvd_times for symbol, one in counts.symbols.items()}
-        labels = dict(zip(_COMMON, self._base, strict=True))
+        labels = dict(zip(COMMON, self._base, strict=True))
         self._cvd = CvdSeries(config, labels, pipelines, times, watch)
         self._trade_stream = config.source.trade_stream
         self._pipelines = pipelines
@@ -126,10 +115,10 @@ class HarvestCollector(Collector):
         yield from self._cvd.collect()
 
     def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
-        return CounterMetricFamily(name, text, labels=[*_COMMON, *labels])
+        return CounterMetricFamily(name, text, labels=[*COMMON, *labels])
 
     def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, text, labels=[*_COMMON, *labels])
+        return GaugeMetricFamily(name, text, labels=[*COMMON, *labels])
 
     def _of_process(self) -> Iterator[Metric]:
         errors = self._counter(
