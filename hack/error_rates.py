@@ -113,10 +113,11 @@ def render(healthy: list[Cell], detected: list[list[Cell]], late: list[list[Cell
         f"{SEED}, a look a minute.",
         "AR: autocorrelation of the score a second. The conditions: `slice_auc_active_period` <",
         "0.55 and `platt_ece` > 0.1, on a test window of 1,800 s. `literal` and `for` wait 10m and "
-        "2m, as seed",
-        "002 has it; `guarded` are the defaults, which do not wait. `errorRate` is "
-        f"{Rollback().error_rate:g}. The model and what it",
-        "leaves out: [backtest.md](backtest.md).",
+        "2m, as the",
+        "[quickstart](../examples/quickstart.yaml) has it; `guarded` are the defaults, which do "
+        "not wait.",
+        f"`errorRate` is {Rollback().error_rate:g}. The model and what it leaves out: "
+        "[backtest.md](backtest.md).",
         "",
         "## Healthy canaries rolled back in 48 h",
         "",

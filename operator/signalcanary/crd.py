@@ -183,7 +183,7 @@ def build_crd() -> dict[str, Any]:
                             '.status.conditions[?(@.type=="Paused")].status',
                             "Whether a person has paused it.",
                         ),
-                        _column("Health", ".status.health", "The worst verdict now."),
+                        _column("Worst", ".status.health", "The worst verdict now."),
                         _column("Canary", ".status.candidate", "Version under test, or rejected."),
                         _column("Stable", ".status.stable.version", "Version that serves."),
                         _column("Age", ".metadata.creationTimestamp", "Age.", "date"),
