@@ -64,6 +64,13 @@ def test_a_bad_symbol_is_held_back_alone_and_stays_on_what_served_it(
 
 def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:
     eventually("the canary's pods gone", lambda: not rollout.pods(track="canary"))
+
+    def is_told() -> bool:
+        return {w["ready"] for w in rollout.status()["workloads"]} == {"1/1"}
+
+    # Of pods that become ready at rest it learns at its next look, and writes it: here the smaller
+    # ones of the revision that keeps a symbol may still be on their way.
+    eventually("both revisions' pods told to be ready", is_told, explain=rollout.describe)
     settled = rollout.kubectl.fails(
         "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=5s", f"sigc/{rollout.name}"
     )
