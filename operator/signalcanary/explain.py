@@ -130,7 +130,12 @@ def gone(rejected: RevisionRef, stable: RevisionRef | None, is_kept: bool) -> st
         is_kept: whether it goes on serving single symbols, as an attempt before.
     """
     left = "runs on the symbols alone that it served before" if is_kept else "has no pod any more"
-    serves = f"{stable.version} (revision {stable.name})" if stable else "nothing"
+    if stable is None:
+        serves = "nothing"
+    elif stable.name in stable.version:  # recorded data have no other name for it
+        serves = stable.version
+    else:
+        serves = f"{stable.version} (revision {stable.name})"
     return f"{rejected.version} {left}, and {serves} serves"
 
 

@@ -142,7 +142,8 @@ def test_the_good_version_is_promoted_and_the_bad_one_rolled_back(demo: Demo) ->
     assert re.search(
         r"^v2\.0 rolled back after \d+ s: slice_auc_active_period < 0\.6 for 4s on [A-Z]+: "
         r"it is 0\.[0-9]+, (at most 0\.[0-9]+ with [0-9.]+ % confidence|judged literally), "
-        r"\d+ rows, breached for \d+s; .* would have kept it; stable v1\.0 keeps running$",
+        r"\d+ rows, breached for \d+s; .* would have kept it; "
+        r"v2\.0 has no pod any more, and v1\.0 \(revision [0-9a-f]{8}\) serves$",
         output,
         re.MULTILINE,
     )

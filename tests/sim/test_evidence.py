@@ -46,7 +46,7 @@ def test_evidence_that_holds_for_its_time_rolls_back_and_is_told(progressing: St
     sim.world.bounds, sim.world.values[AUC] = {AUC: BAD}, 0.51
     took = sim.run_until(Phase.ROLLED_BACK)
     assert 10 * MINUTE <= took <= 11 * MINUTE
-    assert "slice_auc_active_period < 0.55 for 10m on BTCUSDT: it is 0.51" in sim.state.message
+    assert "slice_auc_active_period < 0.55 for 10m on BTCUSDT: it is 0.51" in sim.status["message"]
 
 
 def test_stages_pass_without_proof_but_nothing_is_promoted_without_it(progressing: Start) -> None:
@@ -75,14 +75,14 @@ def test_a_canary_that_stays_unproven_is_held_or_rolled_back_as_the_user_chose(
     took = taken.run_until(Phase.ROLLED_BACK)
     assert overdue - MINUTE <= took <= overdue + MINUTE
     assert taken.state.reason == "DeadlineExceeded"
-    assert "not judged good 2h after it was due" in taken.state.message
+    assert "not judged good 2h after it was due" in taken.status["message"]
 
 
 def test_a_metric_that_is_never_exported_does_not_hold_for_ever(progressing: Start) -> None:
     sim = progressing(evaluation={"deadline": "1h", "onDeadline": "Rollback"})
     del sim.world.values["platt_ece"]
     sim.run_until(Phase.ROLLED_BACK, within=4 * HOUR)
-    assert "analysis gives no value of platt_ece on BTCUSDT" in sim.state.message
+    assert "analysis gives no value of platt_ece on BTCUSDT" in sim.status["message"]
 
 
 BY_1H = {"interval": "1m", "deadline": "1h", "onDeadline": "Rollback"}

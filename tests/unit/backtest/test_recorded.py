@@ -347,7 +347,7 @@ def test_the_stable_track_is_the_control_and_is_named() -> None:
     replay = replayed(documents)
     assert replay.outcome is Outcome.GOING_ON
     bad = replayed(answers(ece=lambda n: 0.2) + answers(track="stable", revision="51ab1e00"))
-    assert bad.message.endswith("stable revision 51ab1e00 keeps running")
+    assert bad.message.endswith("v2 has no pod any more, and revision 51ab1e00 serves")
 
 
 def test_bounds_are_read_with_their_ends() -> None:
