@@ -1,8 +1,12 @@
-"""Where the servers are that tests run on loopback."""
+"""The servers that tests run on loopback: where they are, and their start and end."""
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,3 +25,27 @@ def find_built(name: str) -> str:
     if os.environ.get("SIGNALCANARY_REQUIRE_CLUSTER"):
         pytest.fail(problem)
     pytest.skip(problem)
+
+
+def start_server(
+    command: Sequence[str | Path], port: int, log: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a server and wait until it listens; what it says is added to `log`."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    ends_at = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return process
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < ends_at, f"{command[0]} does not listen"
+            time.sleep(0.02)
+
+
+def stop_server(process: subprocess.Popen[bytes] | None) -> None:
+    """End a server that runs, and wait until it has."""
+    if process is not None:
+        process.terminate()
+        process.wait(20)

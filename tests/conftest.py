@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 # Modules that tests of several folders share.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from built_kit import find_built
+from built_kit import find_built, start_server, stop_server
 
 ACCESS_KEY, SECRET_KEY = "signalcanary", "only-on-loopback"
 
@@ -36,32 +35,17 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    self.program,
-                    *("--port", f"127.0.0.1:{self.port}", "--iam-dir", self.folder / "iam"),
-                    *("posix", self.folder / "data"),
-                ],
-                env={**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
-                stdout=log,
-                stderr=log,
-            )
-        ends_at = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
-                assert time.monotonic() < ends_at, "the S3 server does not listen"
-                time.sleep(0.02)
+        command = [
+            self.program,
+            *("--port", f"127.0.0.1:{self.port}", "--iam-dir", self.folder / "iam"),
+            *("posix", self.folder / "data"),
+        ]
+        keys = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+        self.process = start_server(command, self.port, self.folder / "log", os.environ | keys)
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(20)
-            self.process = None
+        stop_server(self.process)
+        self.process = None
 
     def administer(self, *command: str) -> None:
         """Give the server an order."""

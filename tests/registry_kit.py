@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 import urllib3
 import yaml
 
+from built_kit import start_server, stop_server
+
 USER, PASSWORD = "robot", "only-on-loopback"
 HTPASSWD = f"{USER}:$2b$04$abcdefghijklmnopqrstuubPfSXoO5k19Fb3/crmPNk5aTsEheqN6\n"
 TITLE = "org.opencontainers.image.title"
@@ -83,28 +85,13 @@ class RegistryServer:
         }
         path = self.folder / "config.yml"
         path.write_text(yaml.safe_dump({k: v for k, v in config.items() if v}))
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, "serve", path],
-                env={"OTEL_TRACES_EXPORTER": "none"},
-                stdout=log,
-                stderr=log,
-            )
-        ends_at = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
-                assert time.monotonic() < ends_at, "the registry does not listen"
-                time.sleep(0.02)
+        command = [self.program, "serve", path]
+        quiet = {"OTEL_TRACES_EXPORTER": "none"}
+        self.process = start_server(command, self.port, self.folder / "log", quiet)
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(20)
-            self.process = None
+        stop_server(self.process)
+        self.process = None
 
     def file_of(self, digest: str) -> Path:
         """Where it keeps a blob's bytes."""

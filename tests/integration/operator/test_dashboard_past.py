@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import ADMIN, ApiServer, eventually, free_ports, process
+from api_server import ADMIN, ApiServer
 from dashboard_kit import served
+from report_kit import recorded_prometheus
 from scenes import Scene, Stage, build_spec
 
 from signalcanary.contract import (
@@ -83,21 +83,9 @@ def prometheus(
     tmp_path: Path, promtool: str, prometheus_program: str, demo: tuple[Stage, Scene]
 ) -> Iterator[str]:
     """A Prometheus that has the last half hour."""
-    text, data = tmp_path / "metrics", tmp_path / "data"
-    text.write_text(exported(*demo))
-    fill = [promtool, "tsdb", "create-blocks-from", "openmetrics", str(text), str(data)]
-    subprocess.run(fill, check=True, capture_output=True)
-    config, log = tmp_path / "prometheus.yml", tmp_path / "log"
-    config.write_text("{}\n")
-    (port,) = free_ports(1)
-    command = [
-        prometheus_program,
-        f"--web.listen-address=127.0.0.1:{port}",
-        f"--config.file={config}",
-    ]
-    with process([*command, f"--storage.tsdb.path={data}"], log, cwd=tmp_path):
-        eventually("it is ready", lambda: "ready to receive web requests" in log.read_text(), 60)
-        yield f"http://127.0.0.1:{port}"
+    programs = promtool, prometheus_program
+    with recorded_prometheus(tmp_path, programs, exported(*demo)) as url:
+        yield url
 
 
 def points_of(document: Any) -> list[list[float]]:
