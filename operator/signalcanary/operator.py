@@ -30,7 +30,7 @@ from signalcanary.crd import find_missing
 from signalcanary.handlers import build_registry, build_settings
 from signalcanary.notify.keeper import ConfigMapRecords
 from signalcanary.notify.notifier import Notifier
-from signalcanary.poller import Poller
+from signalcanary.poller import Pace, Poller
 from signalcanary.prometheus import Prometheus
 from signalcanary.reconciler import Reconciler
 from signalcanary.resources import WorkloadSettings
@@ -50,6 +50,7 @@ logger = logging.getLogger("signalcanary")
 
 STOP_SECONDS: Final = 2.0
 """How long the watches may take to end."""
+_SHORTEST_REST: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Options:
     host: str
     port: int
     settings: Settings
+    rest_interval: timedelta
     notifications: Path | None = None
 
 
@@ -148,6 +150,12 @@ def parse_options(argv: Sequence[str]) -> Options:
         help="pace at which live values are written to status (default 30s)",
     )
     add(
+        "--rest-interval",
+        type=_pause,
+        default=env.get("SIGNALCANARY_REST_INTERVAL") or "30s",
+        help="pause between looks at what is at rest, unless something changes (default 30s)",
+    )
+    add(
         "--listen",
         type=_address,
         default=env.get("SIGNALCANARY_LISTEN") or "127.0.0.1:8080",
@@ -175,6 +183,7 @@ def parse_options(argv: Sequence[str]) -> Options:
             status_interval=args.status_interval,
         ),
         notifications=args.notifications,
+        rest_interval=args.rest_interval,
     )
 
 
@@ -202,6 +211,13 @@ def _duration(text: str) -> timedelta:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _pause(text: str) -> timedelta:
+    pause = _duration(text)
+    if pause < _SHORTEST_REST:
+        raise argparse.ArgumentTypeError(f"must be at least 1s, not {text}")
+    return pause
 
 
 def _deadline(text: str) -> timedelta:
@@ -297,6 +313,7 @@ async def run(options: Options) -> None:
             metrics,
             health,
             options.namespace,
+            pace=Pace(rest=options.rest_interval.total_seconds()),
         )
 
         async def watch() -> None:

@@ -76,9 +76,9 @@ def test_at_rest_the_operator_writes_nothing(rollout: Rollout) -> None:
     )
     assert "timed out" in settled
     before = rollout.read()
-    # Longer than the pace of looks at rest, which is 30 s.
+    # Longer than the pause between looks at rest, which the chart's values make 10 s here.
     waited = rollout.kubectl.fails(
-        "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=35s", f"sigc/{rollout.name}"
+        "wait", "--for=jsonpath={.status.phase}=Never", "--timeout=13s", f"sigc/{rollout.name}"
     )
     assert "timed out" in waited, "kubectl failed for another reason, and waited for nothing"
     assert rollout.read() == before

@@ -72,13 +72,16 @@ def test_options_have_defaults_and_environment_variables(
     assert options.sources["default"].deadline == timedelta(seconds=8)
     monkeypatch.setenv("SIGNALCANARY_PROMETHEUS_URL", "https://prometheus/base")
     monkeypatch.setenv("SIGNALCANARY_WORKLOADS_IMAGE", "w@sha256:1")
+    assert options.rest_interval == timedelta(seconds=30)
     monkeypatch.setenv("SIGNALCANARY_STATUS_INTERVAL", "2s")
+    monkeypatch.setenv("SIGNALCANARY_REST_INTERVAL", "3m")
     monkeypatch.setenv("SIGNALCANARY_NAMESPACE", "")  # as the chart sets it for all namespaces
     monkeypatch.setenv("SIGNALCANARY_IDENTITY", "pod-1")
     options = parse_options([])
     assert options.namespace is None
     assert options.identity == "pod-1"
     assert options.settings.status_interval == timedelta(seconds=2)
+    assert options.rest_interval == timedelta(minutes=3)
     assert options.settings.workloads_image == "w@sha256:1"
 
 
@@ -90,6 +93,7 @@ def test_options_have_defaults_and_environment_variables(
         ("--prometheus-deadline=0s", "must be above 0s and at most 30s"),
         ("--prometheus-deadline=5m", "must be above 0s and at most 30s"),
         ("--status-interval=soon", "is not a duration"),
+        ("--rest-interval=0s", "must be at least 1s"),
         ("--listen=8080", "write HOST:PORT"),
         ("--listen=0.0.0.0:80800", "write HOST:PORT"),
         ("--image-pull-policy=Sometimes", "invalid choice"),
@@ -113,6 +117,7 @@ def test_a_wrong_option_is_refused_in_words(
         ("PROMETHEUS_URL", "prometheus"),
         ("PROMETHEUS_DEADLINE", "later"),
         ("STATUS_INTERVAL", "x"),
+        ("REST_INTERVAL", "soon"),
         ("LISTEN", "nowhere"),
     ],
 )
