@@ -16,7 +16,7 @@ from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import Silence, Verdict, silence_of
 from signalcanary.ladder import Step, resolve
 from signalcanary.look import Look
-from signalcanary.moves import enter, new_attempt
+from signalcanary.moves import begin_rollback, begin_verification, enter, new_attempt
 from signalcanary.revisions import Revision, RevisionRef
 from signalcanary.rollout import (
     SERVED,
@@ -26,6 +26,7 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
+    newest,
 )
 
 
@@ -46,9 +47,6 @@ def look_up_ladder(
         if step.ref is not None and step.revision is not None:
             known.setdefault(step.ref.name, step.revision)
     return ladder
-
-
-_IS_VERIFIED = " is verified for "
 
 
 def begin_soak(
@@ -98,11 +96,10 @@ def climb(
         words = f"rung {step.name} of the ladder: {serves}"
         break
     version = bad.version if bad else "what served"
-    message = f"rolling back {version}: {why}; {passed_over}{words}"
+    # The rung is part of what is decided: that it was taken is true for good.
+    cause = f"{version}: {why}; {passed_over}{words}"
     # The transition is about what is taken back, so it is noted before the rung is put in place.
-    state = enter(
-        replace(state, rejected=bad), now, Phase.ROLLING_BACK, reason, message, is_warning=True
-    )
+    state = begin_rollback(replace(state, rejected=bad), now, reason, cause)
     # A symbol that an earlier revision goes on serving stays there, unless the rung is that one.
     kept = {
         symbol: ref
@@ -136,9 +133,8 @@ def end_rollback(look: Look, state: RolloutState, told: str) -> RolloutState:
         return enter(state, look.now, Phase.ROLLED_BACK, state.reason, told, is_warning=True)
     # The first check is the next look's: at this one nothing has been read of it yet.
     state = replace(state, checks=Checks(Clock(look.now), last=look.now))
-    told += f"; {stable.version}{_IS_VERIFIED}"
-    told += format_duration(look.spec.rollback.verify.for_)
-    return enter(state, look.now, Phase.VERIFYING_ROLLBACK, state.reason, told, is_warning=True)
+    length = format_duration(look.spec.rollback.verify.for_)
+    return begin_verification(state, look.now, told, f"{stable.version} is verified for {length}")
 
 
 def _has_changed_nothing(state: RolloutState) -> bool:
@@ -183,7 +179,9 @@ def verify(look: Look, state: RolloutState) -> RolloutState:
 
 
 def _verified(state: RolloutState, now: datetime, told: str) -> RolloutState:
-    message = f"{state.message.rpartition(_IS_VERIFIED)[0]} {told}"
+    begun = newest(state, Phase.VERIFYING_ROLLBACK)
+    done = f"{begun.cause}; " if begun is not None and begun.cause else ""
+    message = f"{done}{state.stable.version if state.stable else 'nothing'} {told}"
     state = replace(state, checks=None)
     return enter(state, now, Phase.ROLLED_BACK, state.reason, message, is_warning=True)
 

@@ -123,6 +123,16 @@ def pods(held: timedelta, problem: str | None) -> str:
     return f"its pods were not ready for {_whole_seconds(held)}{told}"
 
 
+def rolling_back(cause: str, consequence: str = "") -> str:
+    """A rollback that begins, as `Transition` has it; the one place that puts the two together."""
+    return f"rolling back {cause}" + (f"; {consequence}" if consequence else "")
+
+
+def rolled_back(cause: str) -> str:
+    """The same when it has been carried out: what it meant until then is over."""
+    return f"rolled back {cause}"
+
+
 def gone(rejected: RevisionRef, stable: RevisionRef | None, is_kept: bool) -> str:
     """What is true when a rollback has been carried out; why it was decided is told before.
 

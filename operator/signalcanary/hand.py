@@ -17,7 +17,15 @@ from signalcanary.api import Approval, SignalCanarySpec, Stage
 from signalcanary.commands import Asked, Command, Verb
 from signalcanary.evaluate import Judgement, Verdict
 from signalcanary.look import Look
-from signalcanary.moves import canary_of, enter, new_attempt, roll_back, stage_index, without_canary
+from signalcanary.moves import (
+    begin_rollback,
+    canary_of,
+    enter,
+    new_attempt,
+    roll_back,
+    stage_index,
+    without_canary,
+)
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
     MAX_ANSWERS,
@@ -236,9 +244,9 @@ def _rollback(
     rejected, serving = state.canary or state.rejected, state.stable.version
     state, restoring = new_attempt(without_canary(state), former)
     state = replace(state, rejected=rejected, restoring=restoring)
-    why = f"rolling back to {former.version}, asked for by {word}; stable {serving} "
-    why += "keeps running until its pods are ready"
-    state = enter(state, look.now, Phase.ROLLING_BACK, "RollbackRequested", why, is_warning=True)
+    cause = f"to {former.version}, asked for by {word}"
+    until = f"stable {serving} keeps running until its pods are ready"
+    state = begin_rollback(state, look.now, "RollbackRequested", cause, until)
     return state, f"{former.version} becomes stable again"
 
 

@@ -62,6 +62,7 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
+    newest,
     notices,
     plan,
 )
@@ -503,7 +504,8 @@ def _rolling_back(look: Look, state: RolloutState) -> RolloutState:
     if any(look.seen.track(track, state.rejected).pods for track in ending):
         return state
     if state.rejected is None:
-        why = state.message.replace("rolling back", "rolled back", 1)
+        begun = newest(state, Phase.ROLLING_BACK)
+        why = explain.rolled_back(begun.cause) if begun and begun.cause else state.message
         return _enter(look, state, Phase.SUCCEEDED, state.reason, why)
     is_kept = any(kept == name for _, kept in stay)
     told = explain.gone(state.rejected, state.stable, is_kept)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from signalcanary import explain
 from signalcanary.api import SignalCanarySpec
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
@@ -61,6 +62,30 @@ def call(state: RolloutState, now: datetime, reason: str, message: str) -> Rollo
     return replace(state, calls=(*state.calls, call_of(now, reason, message)))
 
 
+def begin_rollback(
+    state: RolloutState, now: datetime, reason: str, cause: str, consequence: str = ""
+) -> RolloutState:
+    """Enter RollingBack; the cause and the consequence are those of `Transition`."""
+    message = explain.rolling_back(cause, consequence)
+    state = enter(state, now, Phase.ROLLING_BACK, reason, message, is_warning=True)
+    return _keep_apart(state, cause, consequence)
+
+
+def begin_verification(
+    state: RolloutState, now: datetime, cause: str, consequence: str
+) -> RolloutState:
+    """Enter VerifyingRollback, for the reason of the rollback."""
+    message = f"{cause}; {consequence}"
+    phase, reason = Phase.VERIFYING_ROLLBACK, state.reason
+    state = enter(state, now, phase, reason, message, is_warning=True)
+    return _keep_apart(state, cause, consequence)
+
+
+def _keep_apart(state: RolloutState, cause: str, consequence: str) -> RolloutState:
+    entered = replace(state.history[0], cause=cause, consequence=consequence)
+    return replace(state, history=(entered, *state.history[1:]))
+
+
 def roll_back(state: RolloutState, now: datetime, reason: str, why: str) -> RolloutState:
     """Take the canary back."""
     rejected = canary_of(state)
@@ -69,8 +94,7 @@ def roll_back(state: RolloutState, now: datetime, reason: str, why: str) -> Roll
         if state.stable
         else "there is no stable revision yet, so nothing serves"
     )
-    why = f"rolling back {rejected.version}: {why}; {serves}"
-    state = enter(state, now, Phase.ROLLING_BACK, reason, why, is_warning=True)
+    state = begin_rollback(state, now, reason, f"{rejected.version}: {why}", serves)
     return replace(without_canary(state), rejected=rejected)
 
 

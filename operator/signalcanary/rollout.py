@@ -115,7 +115,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of phase or stage, for the history and the Events."""
+    """A change of phase or stage, for the history and the Events.
+
+    Attributes:
+        cause: of one that begins a rollback, or its verification: what has been decided and why,
+            or what has been done. It is true for good; that of a rollback stands without its verb,
+            which is another one once it is carried out (`explain.rolling_back`, `rolled_back`).
+        consequence: what that means, until the next transition.
+    """
 
     time: datetime
     phase: Phase
@@ -123,6 +130,8 @@ class Transition:
     message: str
     version: str
     is_warning: bool = False
+    cause: str = ""
+    consequence: str = ""
 
 
 @dataclass(frozen=True)
@@ -283,6 +292,11 @@ class RolloutState:
     """Since when it has stood in the queue of a group that has one rollout at a time."""
     calls: tuple[Notice, ...] = ()
     """What a person is called for in this phase, or stage of it, each once; decides nothing."""
+
+
+def newest(state: RolloutState, phase: Phase) -> Transition | None:
+    """The last transition to that phase, as far as the history goes back."""
+    return next((t for t in state.history if t.phase is phase), None)
 
 
 def notices(state: RolloutState) -> tuple[Notice, ...]:

@@ -417,7 +417,16 @@ def normal(state: RolloutState, target: RevisionRef) -> Node:
     reason = "Any" if state.phase in WITH_CANARY else state.reason
     told = f"rolling back {state.reason}"
     is_warning = state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
-    last = replace(state.history[0], reason=reason, message=told, is_warning=is_warning)
+    # What a rollback was decided for is told at its end.
+    cause = state.reason if state.phase is Phase.ROLLING_BACK else ""
+    last = replace(
+        state.history[0],
+        reason=reason,
+        message=told,
+        is_warning=is_warning,
+        cause=cause,
+        consequence="",
+    )
     history = (last,)
     timers = {key: short(clock, LONGEST[key]) for key, clock in state.timers.items()}
     # Which of the two symbols it is does not matter: the one with more running comes first.

@@ -478,6 +478,7 @@ def test_a_rollback_that_cannot_start_can_be_given_up(start: Start) -> None:
     sim.run(MINUTE)
     assert sim.ask("abort").refusal == ""
     assert (sim.phase, serving(sim)) == (Phase.SUCCEEDED, {"v2"})
+    assert sim.status["message"] == "rolling back to v1 was given up by alice"
     sim.edit(version="v3")
     sim.world.pods_start = True
     sim.run_until(Phase.SUCCEEDED)
@@ -489,9 +490,14 @@ def test_going_back_to_what_the_spec_declares_succeeds(start: Start) -> None:
     sim.run_until(Phase.ROLLED_BACK)
     stable = f"{sim.state.stable.name}-{sim.state.stable.attempt}"
     sim.ask("rollback", f"{stable}/{sim.state.former[0].name}")
+    assert sim.status["message"] == (
+        "rolling back to v2, asked for by alice; stable v1 keeps running until its pods are ready"
+    )
     sim.run_until(Phase.SUCCEEDED)
     assert serving(sim) == {"v2"}
     assert sim.state.rejected is None
+    # What went on until then is over.
+    assert sim.status["message"] == "rolled back to v2, asked for by alice"
 
 
 @pytest.mark.parametrize(

@@ -101,20 +101,28 @@ def test_the_first_rollout_rolled_back_leaves_nothing_serving_and_says_so(
     sim.world.values["platt_ece"] = 0.3
     sim.run_until(Phase.ROLLED_BACK)
     assert plan(sim.state) == ()
-    assert "nothing serves" in sim.status["message"]
+    begun, done = sim.state.history[1], sim.state.message
+    assert begun.consequence == "there is no stable revision yet, so nothing serves"
+    assert begun.message == f"rolling back {begun.cause}; {begun.consequence}"
+    assert done == "v1 has no pod any more, and nothing serves"
+    # It is told once.
+    assert sim.status["message"] == f"rolled back {begun.cause}; {done}"
 
 
 def test_a_rollback_beside_a_stable_says_what_keeps_running(progressing: Start) -> None:
     sim = progressing()
     sim.world.values["platt_ece"] = 0.3
     sim.run_until(Phase.ROLLED_BACK)
-    decided, done = (sim.state.history[n].message for n in (1, 0))
+    begun, done = sim.state.history[1], sim.state.history[0].message
+    decided = begun.message
     assert decided.startswith("rolling back v1: platt_ece > 0.1 for 2m on BTCUSDT: it is 0.3")
-    assert decided.endswith("; stable v0 keeps running")
+    assert begun.cause.startswith("v1: platt_ece > 0.1 for 2m on BTCUSDT: it is 0.3")
+    assert begun.cause.endswith(" would have kept it")
+    assert begun.consequence == "stable v0 keeps running"
+    assert decided == f"rolling back {begun.cause}; {begun.consequence}"
     # The second Event does not say the first one again.
     assert done == f"v1 has no pod any more, and v0 (revision {sim.state.stable.name}) serves"
-    why = decided.replace("rolling", "rolled", 1).removesuffix("; stable v0 keeps running")
-    assert sim.status["message"] == f"{why}; {done}"
+    assert sim.status["message"] == f"rolled back {begun.cause}; {done}"
     conditions = {c["type"]: c["message"] for c in sim.status["conditions"]}
     assert conditions["RolledBack"] == conditions["Stalled"] == sim.status["message"]
 

@@ -48,3 +48,26 @@ def test_a_rollout_that_an_earlier_operator_began_is_ended_by_this_one(
     assert sim.state.stable.version == ("v0" if end is Phase.ROLLED_BACK else "v1")
     sim.run(60 * SECOND)
     assert sim.phase is end
+
+
+@pytest.mark.parametrize("file", FORMER, ids=lambda file: file.stem)
+def test_why_an_earlier_operator_rolled_back_is_told_as_by_this_one(
+    start: Callable[..., Any], file: Path
+) -> None:
+    """It had the cause and the consequence in one message alone, and told both again at the end."""
+    found = json.loads(file.read_text())
+    begun, ended = (
+        found["RollingBack"]["status"]["message"],
+        found["RolledBack"]["status"]["message"],
+    )
+    cause = begun.removeprefix("rolling back ").removesuffix("; stable v0 keeps running")
+    sim = start(**found["RollingBack"]["spec"])
+    for phase in ("RollingBack", "RolledBack"):
+        sim.generation, sim.status = found[phase]["generation"], found[phase]["status"]
+        sim.now = last_evaluation(sim.status) + 10 * SECOND
+        by_this_one = sim.state.history[0 if phase == "RollingBack" else 1]
+        assert (by_this_one.cause, by_this_one.consequence) == (cause, "stable v0 keeps running")
+        sim.run_until(Phase.ROLLED_BACK)
+        sim.look()
+        by_both = f"rolled back {cause}; {sim.state.message}"
+        assert sim.status["message"] == (by_both if phase == "RollingBack" else ended)

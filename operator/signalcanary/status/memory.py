@@ -6,10 +6,12 @@ Of each thing the one way stands beside the other. What is None or empty may be 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from signalcanary import explain
 from signalcanary.api import Tier
 from signalcanary.revisions import RevisionRef
 from signalcanary.rollout import (
@@ -251,17 +253,22 @@ def _read_call(call: Mapping[str, str]) -> Notice:
 
 
 def _write_transition(transition: Transition) -> dict[str, str]:
-    return {
-        "time": format_instant(transition.time),
-        "phase": transition.phase.value,
-        "reason": transition.reason,
-        "message": transition.message,
-        "version": transition.version,
-    }
+    return present(
+        time=format_instant(transition.time),
+        phase=transition.phase.value,
+        reason=transition.reason,
+        message=transition.message,
+        version=transition.version,
+        cause=transition.cause or None,
+        consequence=transition.consequence or None,
+    )
 
 
 def _read_transition(told: Mapping[str, str]) -> Transition:
     phase, reason = Phase(told["phase"]), told["reason"]
+    cause, consequence = told.get("cause", ""), told.get("consequence", "")
+    if not cause:
+        cause, consequence = _split_former(phase, told["message"])
     return Transition(
         time=parse_instant(told["time"]),
         phase=phase,
@@ -269,7 +276,27 @@ def _read_transition(told: Mapping[str, str]) -> Transition:
         message=told["message"],
         version=told["version"],
         is_warning=phase in TAKEN_BACK or reason == SYMBOLS_HELD,
+        cause=cause,
+        consequence=consequence,
     )
+
+
+_FORMER_CONSEQUENCE = re.compile(
+    "; (stable [^;]* keeps running( until its pods are ready)?"
+    "|there is no stable revision yet, so nothing serves)$"
+)
+
+
+def _split_former(phase: Phase, message: str) -> tuple[str, str]:
+    """Cause and consequence as operators wrote them before they were fields: in the message."""
+    if phase is Phase.VERIFYING_ROLLBACK:
+        cause, _, consequence = message.rpartition("; ")
+        return cause, consequence
+    begun = message.removeprefix(explain.rolling_back(""))
+    if phase is not Phase.ROLLING_BACK or begun == message or " was given up by " in begun:
+        return "", ""
+    found = _FORMER_CONSEQUENCE.search(begun)
+    return (begun[: found.start()], found[1]) if found else (begun, "")
 
 
 # --------------------------------------------------------------------------- a person's hand

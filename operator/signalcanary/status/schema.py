@@ -306,6 +306,8 @@ def build_status_schema() -> dict[str, Any]:
                 reason=_text("Why, in one CamelCase word."),
                 message=_text("Why, in words."),
                 version=_text("The version it was about."),
+                cause=_text("Of a rollback: what was decided and why; true for good."),
+                consequence=_text("What that meant until the next transition."),
             ),
             "The last transitions, newest first.",
         ),

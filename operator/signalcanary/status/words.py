@@ -16,6 +16,7 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
+    newest,
 )
 
 MAX_BREACHES_TOLD = 5
@@ -38,14 +39,12 @@ def version_of(state: RolloutState) -> str:
 def why(state: RolloutState) -> str:
     """Why the phase was entered. Of a rollback that was carried out first why it was decided,
     which is in the history, and then what is true now."""
-    cause = next((t for t in state.history if t.phase is Phase.ROLLING_BACK), None)
+    begun = newest(state, Phase.ROLLING_BACK)
     is_done = state.phase in (Phase.VERIFYING_ROLLBACK, Phase.ROLLED_BACK)
-    # A status of an operator before this one has both in one.
-    if cause is None or not is_done or state.message.startswith("rolled back "):
+    # An operator that had no cause by itself told it again at the end.
+    if begun is None or not is_done or state.message.startswith(explain.rolled_back("")):
         return state.message
-    decided = cause.message.replace("rolling back", "rolled back", 1)
-    if decided.endswith((" keeps running", " keeps running until its pods are ready")):
-        decided = decided.rpartition("; stable ")[0]
+    decided = explain.rolled_back(begun.cause) if begun.cause else begun.message
     return f"{decided}; {state.message}"
 
 

@@ -38,6 +38,7 @@ from signalcanary.rollout import (
     call_of,
 )
 from signalcanary.status import WorkloadSeen, last_evaluation, parse, render
+from signalcanary.status.memory import remember
 from signalcanary.status.schema import build_status_schema
 from signalcanary.tiers import Standing, Streak
 
@@ -125,7 +126,57 @@ REFS = st.builds(RevisionRef, WORDS, WORDS, WORDS, st.integers(1, 2**53))
 def transitions(draw: st.DrawFn) -> Transition:
     phase = draw(st.sampled_from(Phase))
     is_warning = phase in TAKEN_BACK
-    return Transition(draw(INSTANTS), phase, draw(WORDS), draw(WORDS), draw(WORDS), is_warning)
+    told = Transition(draw(INSTANTS), phase, draw(WORDS), draw(WORDS), draw(WORDS), is_warning)
+    if phase not in (Phase.ROLLING_BACK, Phase.VERIFYING_ROLLBACK):
+        return told
+    return replace(told, cause=draw(st.text(min_size=1, max_size=20)), consequence=draw(WORDS))
+
+
+@pytest.mark.parametrize(
+    ("phase", "message", "cause", "consequence"),
+    [
+        (
+            Phase.ROLLING_BACK,
+            "rolling back v2: ECE 0.3; 1 row; stable v1 keeps running",
+            "v2: ECE 0.3; 1 row",
+            "stable v1 keeps running",
+        ),
+        (
+            Phase.ROLLING_BACK,
+            "rolling back to v1, asked for by bob; "
+            "stable v2 keeps running until its pods are ready",
+            "to v1, asked for by bob",
+            "stable v2 keeps running until its pods are ready",
+        ),
+        (
+            Phase.ROLLING_BACK,
+            "rolling back v1: ECE; there is no stable revision yet, so nothing serves",
+            "v1: ECE",
+            "there is no stable revision yet, so nothing serves",
+        ),
+        (
+            Phase.ROLLING_BACK,
+            "rolling back v1: ECE; nothing is left on the ladder, so nothing serves",
+            "v1: ECE; nothing is left on the ladder, so nothing serves",
+            "",
+        ),
+        (Phase.ROLLING_BACK, "rolling back to v1 was given up by bob", "", ""),
+        (
+            Phase.VERIFYING_ROLLBACK,
+            "v2 has no pod any more, and v1 (revision 1) serves; v1 is verified for 5m",
+            "v2 has no pod any more, and v1 (revision 1) serves",
+            "v1 is verified for 5m",
+        ),
+        (Phase.ROLLED_BACK, "v2 has no pod any more; and so on", "", ""),
+    ],
+)
+def test_the_cause_is_read_from_what_operators_wrote_before_it_was_a_field(
+    phase: Phase, message: str, cause: str, consequence: str
+) -> None:
+    written = Transition(NOW, phase, "Any", message, "v2", is_warning=True)
+    status = remember(state_in(phase, history=(written,)))
+    assert not {"cause", "consequence"} & set(status["history"][0])
+    assert parse(status).history == (replace(written, cause=cause, consequence=consequence),)
 
 
 SAID = st.builds(Word, WORDS, WORDS, INSTANTS)
