@@ -20,6 +20,7 @@ from signalcanary.api import SignalCanarySpec
 from signalcanary.apiserver import path_of
 from signalcanary.console.access import Access, AccessError, open_access
 from signalcanary.console.page import render_page
+from signalcanary.contract import format_duration
 from signalcanary.metrics_source import MetricsSourceError, Target, build_target
 from signalcanary.report import (
     JSON_FILE,
@@ -29,11 +30,14 @@ from signalcanary.report import (
     Report,
     build_report,
     render_markdown,
+    shown_time,
 )
 from signalcanary.report_curves import curve_query, with_curves, without_curves
 from signalcanary.store import Kind
+from signalcanary.wire import format_instant
 
 if TYPE_CHECKING:
+    from signalcanary.backtest.recording import Recorded
     from signalcanary.sources import SourceConfig
 
 FAILED: Final = 1
@@ -239,7 +243,9 @@ def retell(
     else:
         assert source is not None  # by the caller
         step = _step(spec, ended - report.started)
-        answers = fetch_answers(source, target, report.started, ended, step)
+        answers = list(fetch_answers(source, target, report.started, ended, step))
+        if not any(answer["data"]["result"] for answer in answers):
+            raise RecordingError(_nothing_stored(report, ended))
         recording = export.build_recording(answers)
     looks = recorded_looks(spec, recording, target, canary.name)
     phase = {Outcome.PROMOTED: Phase.SUCCEEDED, Outcome.ROLLED_BACK: Phase.ROLLED_BACK}
@@ -257,7 +263,33 @@ def retell(
             judgements = tuple(evaluate(spec, seen, at, has_stable=has_stable))
             measure(story, Decision(state, judgements, ()), at, looks.interval)
             story.looks += 1
+    if not story.looks:
+        raise RecordingError(_other_time(report, ended, looks.recorded, looks.interval))
     return story
+
+
+def _other_time(report: Report, ended: datetime, data: Recorded, interval: timedelta) -> str:
+    """That the data does not reach into the rollout, and what to type for data that does."""
+    step = format_duration(interval)
+    return (
+        f"the data is of another time: it goes from {shown_time(data.first)} to "
+        f"{shown_time(data.last)}, and this rollout went from {shown_time(report.started)} to "
+        f"{shown_time(ended)}. Write data of that time by `signalcanary backtest MANIFEST "
+        f"--prometheus URL --start {format_instant(report.started)} --end {format_instant(ended)} "
+        f"--step {step} --export run.json.gz`, and give --data run.json.gz; or choose the report "
+        "of another rollout by --kept"
+    )
+
+
+def _nothing_stored(report: Report, ended: datetime) -> str:
+    """That the source answers, but has nothing of the rollout, and what to type instead."""
+    return (
+        f"the metrics source has no series of {report.namespace}/{report.name} between "
+        f"{shown_time(report.started)} and {shown_time(ended)}, when this rollout went: it keeps "
+        "data for less long, or it is not the one that scraped the pods. Name another by "
+        "--prometheus URL, or --sources FILE --source NAME; or give an export of that time by "
+        "--data FILE"
+    )
 
 
 MOST_LOOKS: Final = 2_000

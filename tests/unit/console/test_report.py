@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from console_kit import BAD, GOOD, SPEC, STABLE, Story, progressing, rolled_back
 
+from examples_kit import EXAMPLES
 from signalcanary.api import SignalCanarySpec
+from signalcanary.cli import main
 from signalcanary.console.access import AccessError
 from signalcanary.console.page import draw_interval, render_page
 from signalcanary.console.report_command import draw_history, retell
@@ -241,6 +243,26 @@ def test_the_page_holds_the_drawn_history(table: Path) -> None:
     check_page(text)
     assert "rolled back 12:24:00" in text
     assert len(text) < 1_000_000
+
+
+def test_data_of_another_time_is_told_with_both_times_and_what_to_type(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = slow(rolled_back().item())
+    report = build_report(item)
+    later = {name: getattr(report, name) + timedelta(days=1) for name in ("started", "ended")}
+    with pytest.raises(AccessError) as refusal:
+        draw_history(report.model_copy(update=later), item, None, table)
+    told = str(refusal.value)
+    assert "it goes from 2026-05-01 12:01:59 UTC to 2026-05-01 12:24:59 UTC" in told
+    assert "this rollout went from 2026-05-02 12:01:00 UTC to 2026-05-02 12:24:00 UTC" in told
+    found = re.search("`signalcanary (.*)`", told)
+    assert found is not None
+    typed = found[1].replace("MANIFEST", str(EXAMPLES / "quickstart.yaml"))
+    # What is to be typed is a command line: for want of a server alone it comes to nothing.
+    assert main(typed.replace("URL", "http://127.0.0.1:1").split()) == 2
+    assert "--start 2026-05-02T12:01:00.000Z --end 2026-05-02T12:24:00.000Z --step 1m" in typed
+    assert "Unreachable" in capsys.readouterr().err
 
 
 def test_data_of_another_canary_is_refused_in_a_sentence(table: Path, tmp_path: Path) -> None:
