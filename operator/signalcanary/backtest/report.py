@@ -9,6 +9,7 @@ from signalcanary.api import Tier
 from signalcanary.backtest.replay import Entry, Kind, Outcome, Point, Replay, debounce_of
 from signalcanary.contract import METRICS_BY_NAME, format_duration
 from signalcanary.evaluate import Verdict
+from signalcanary.rollout import Phase
 
 FORMAT: Final = "signalcanary.dev/backtest/v1"
 MOST_TOLD: Final = 30
@@ -75,11 +76,19 @@ _WORDS: Final = {
 def _entry(replay: Replay, entry: Entry) -> list[str]:
     after = format_duration(_whole(entry.time - replay.started))
     what = _WORDS.get(entry.kind, entry.phase.value)
-    line = f"{_shown(entry.time)}  +{after:<9} {what:<12} {entry.message}"
-    lines = [line]
+    lines = [f"{_shown(entry.time)}  +{after:<9} {what:<12} {_told(replay, entry)}"]
     if entry.next and entry.kind is Kind.BREACH:
         lines.append(f"{'':45}→ {entry.next}")
     return lines
+
+
+def _told(replay: Replay, entry: Entry) -> str:
+    """Its message; of the decision only the beginning, as the verdict has the whole of it."""
+    is_begun = entry.phase is Phase.PROMOTING and replay.outcome is Outcome.PROMOTED
+    if not is_begun and entry is not replay.decided:
+        return entry.message
+    first, more, _ = entry.message.partition("; ")
+    return first + (" …" if more else "")
 
 
 def _verdict(replay: Replay) -> list[str]:

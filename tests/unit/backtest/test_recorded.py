@@ -393,8 +393,17 @@ def test_the_text_tells_the_story() -> None:
     assert "ROLLED BACK after 12m10s, at 2026-05-01 08:12:00 UTC (ConditionBreached):" in text
     assert "+10m10s    breached     platt_ece on BTCUSDT is 0.2 (> 0.1)" in text
     assert "→ rolls back in 2m, at about 08:12:00 UTC" in text
+    # Why is told once in full, and begun where it happened.
+    assert text.count("RollingBack  rolling back v2: platt_ece > 0.1 for 2m on BTCUSDT: ") == 1
+    assert text.count("would have kept it") == 1
     assert "stage canary (2 of 2) started, 15m to observe" in text
     assert "BTCUSDT: platt_ece>0.1: 0.05 to 0.2; breached 1 time, for 2m in all" in text
+
+
+def test_what_a_promotion_rests_on_is_told_once() -> None:
+    text = render_text(run(SPEC, columns({})))
+    assert "Promoting    every stage passed (2, 20m observed) …" in text
+    assert text.count("closest to its bound") == 1
 
 
 def test_a_policy_that_flaps_is_told_in_few_lines() -> None:
