@@ -63,9 +63,12 @@ def look_of(item: Live, events: tuple[Event, ...], now: datetime) -> Look:
     target = state.canary or state.rejected or state.stable or RevisionRef("", "", "", 0)
     seen = Observations(state.observed_generation, target, MetricsSeen(warmup_ratio=warmup))
     told = tuple(Event(t.time, t.is_warning, t.reason, t.message) for t in reversed(state.history))
-    both = sorted({*told, *(e for e in events if not _is_told(e, told))}, key=lambda e: e.time)
+    # Of one second they stay in the order in which they came.
+    both = dict.fromkeys((*told, *(e for e in events if not _is_told(e, told))))
     decision = Decision(state, judgements_of(item, spec), ())
-    return Look(now, spec, item, state, decision, seen, (), tuple(both))
+    return Look(
+        now, spec, item, state, decision, seen, (), tuple(sorted(both, key=lambda e: e.time))
+    )
 
 
 def _is_told(event: Event, told: tuple[Event, ...]) -> bool:

@@ -8,6 +8,7 @@ a pure function of a `Scene`; only `LiveReporter` touches the terminal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -53,47 +54,76 @@ _STYLE: Mapping[Verdict, str] = {
     Verdict.BREACHED: "bold red",
 }
 _EVENTS_SHOWN = 6
-_EVENTS_KEPT = 2
-"""So many of the newest are shown even where symbols must be left out."""
 
 
-def draw(
-    scene: Scene, most_rows: int | None = None, most_events: int = _EVENTS_SHOWN
-) -> RenderableType:
-    """The whole screen.
+@dataclass(frozen=True)
+class Fill:
+    """How much of a scene is drawn, where a terminal has no room for all.
 
-    Args:
-        most_rows: of judgements that there is room for; of more, those of the worst symbols are
-            shown, of one at least. None for all.
-        most_events: the newest.
+    Attributes:
+        rows: of judgements; of more, the worst symbols are shown, and one row at least. None for
+            all.
+        events: the newest.
+        has_words: what the metrics are.
+        has_space: empty lines between the parts.
+        is_terse: no track that runs, and of each Event the first line.
+        hidden: lines that all this leaves out.
     """
+
+    rows: int | None = None
+    events: int = _EVENTS_SHOWN
+    has_words: bool = True
+    has_space: bool = True
+    is_terse: bool = False
+    hidden: int = 0
+
+
+_SMALLER = (
+    *(Fill(events=events) for events in range(_EVENTS_SHOWN, 1, -1)),
+    Fill(events=2, has_words=False),
+    Fill(events=2, has_words=False, has_space=False),
+)
+"""What is left out before any symbol is."""
+_LEAST = Fill(events=1, has_words=False, has_space=False, is_terse=True)
+"""What goes on, what comes next, the worst symbol and the newest Event stay to the last."""
+
+
+def draw(scene: Scene, fill: Fill = Fill()) -> RenderableType:
+    """The whole screen, or as much of it as is asked for."""
     look = scene.look
-    return Group(
-        Panel(
-            Text("\n").join(Text(line) for line in (*scene.about, *scene.facts)),
-            title=Text(scene.title, style="bold"),
-            title_align="left",
-            subtitle=Text(f"time elapsed {clock(scene.elapsed_seconds)}"),
-            subtitle_align="right",
-            border_style="cyan",
-        ),
-        _phases(look),
-        Text(),
-        _words(look),
-        Text(),
-        Rule("how the canary is judged", style="dim", align="left"),
-        _judged(scene, most_rows) if look.state.phase in GUARDED else _at_rest(look),
-        Text(),
-        Rule(
-            "what runs" if scene.is_on_cluster else "what runs: processes in the place of pods",
-            style="dim",
-            align="left",
-        ),
-        _workloads(look) if scene.is_on_cluster else _tracks(look),
-        Text(),
-        Rule("events", style="dim", align="left"),
-        _events(scene, most_events),
-    )
+    lost = f"{fill.hidden} line{'s' * (fill.hidden != 1)}"
+    hidden = f"{lost} hidden, there is no room · " if fill.hidden else ""
+    runs = "what runs" if scene.is_on_cluster else "what runs: processes in the place of pods"
+    parts: list[list[RenderableType]] = [
+        [
+            Panel(
+                Text("\n").join(Text(line) for line in (*scene.about, *scene.facts)),
+                title=Text(scene.title, style="bold"),
+                title_align="left",
+                subtitle=Text(f"{hidden}time elapsed {clock(scene.elapsed_seconds)}"),
+                subtitle_align="right",
+                border_style="cyan",
+            ),
+            _phases(look),
+        ],
+        [_words(look)],
+        [
+            Rule("how the canary is judged", style="dim", align="left"),
+            _judged(scene, fill) if look.state.phase in GUARDED else _at_rest(look),
+        ],
+        [
+            Rule(runs, style="dim", align="left"),
+            _workloads(look) if scene.is_on_cluster else _tracks(look),
+        ],
+        [Rule("events", style="dim", align="left"), _events(scene, fill)],
+    ]
+    if fill.is_terse:
+        del parts[3]
+    lines: list[RenderableType] = []
+    for part in parts:
+        lines += [Text()] if lines and fill.has_space else []
+        lines += part
+    return Group(*lines)
 
 
 def _phases(look: Look) -> Text:
@@ -168,13 +198,14 @@ def _bar(name: str, ratio: float, text: str = "") -> Table:
     return row
 
 
-def _judged(scene: Scene, most_rows: int | None) -> Group:
-    shown, hidden = _that_fit(scene.look.decision.judgements, most_rows)
+def _judged(scene: Scene, fill: Fill) -> Group:
+    shown, hidden = _that_fit(scene.look.decision.judgements, fill.rows)
     parts: list[RenderableType] = [_judgements(scene, shown)]
     if hidden:
         more = "1 more symbol" if hidden == 1 else f"{hidden} more symbols"
         parts.append(Text(f" {more}, none worse", style="dim"))
-    parts += [Text(f"   {line}", style="dim") for line in describe_metrics(scene.look)]
+    if fill.has_words:
+        parts += [Text(f"   {line}", style="dim") for line in describe_metrics(scene.look)]
     return Group(*parts)
 
 
@@ -184,27 +215,33 @@ def _that_fit(
     """What there is room for, and how many symbols are left out; if any are, the worst come first.
 
     Args:
-        most_rows: see `draw`.
+        most_rows: see `Fill.rows`.
     """
     if most_rows is None or len(judgements) <= most_rows:
         return list(judgements), 0
+    worst_first = _worst_first(judgements)
+    # One more row is for saying what was left out.
+    room = most_rows - (len(worst_first) > 1)
+    shown = sorted(worst_first[0], key=_badness, reverse=True)[: max(1, room)]
+    if len(worst_first[0]) <= room:
+        shown = worst_first[0]
+    for count, of_symbol in enumerate(worst_first[1:], 1):
+        if len(shown) + len(of_symbol) > room:
+            return shown, len(worst_first) - count
+        shown = shown + of_symbol
+    return shown, 0
+
+
+def _worst_first(judgements: Sequence[Judgement]) -> list[list[Judgement]]:
+    """The judgements by symbol."""
     by_symbol: dict[str, list[Judgement]] = {}
     for judgement in judgements:
         by_symbol.setdefault(judgement.symbol, []).append(judgement)
-    order = list(Verdict)
+    return sorted(by_symbol.values(), key=lambda own: max(map(_badness, own)), reverse=True)
 
-    def badness(symbol: str) -> tuple[int, int]:
-        own = by_symbol[symbol]
-        return max(order.index(j.verdict) for j in own), max(j.tier.level for j in own)
 
-    shown: list[Judgement] = []
-    worst_first = sorted(by_symbol, key=badness, reverse=True)
-    for count, symbol in enumerate(worst_first):
-        # One more row is for saying what was left out.
-        if count and len(shown) + len(by_symbol[symbol]) + 1 > most_rows:
-            return shown, len(by_symbol) - count
-        shown += by_symbol[symbol]
-    return shown, 0
+def _badness(judgement: Judgement) -> tuple[int, int]:
+    return list(Verdict).index(judgement.verdict), judgement.tier.level
 
 
 def _judgements(scene: Scene, judgements: Sequence[Judgement]) -> Table:
@@ -315,13 +352,13 @@ def _process_style(process: LocalProcess) -> str:
     return "green" if process.is_ready else "yellow"
 
 
-def _events(scene: Scene, most: int) -> Table:
+def _events(scene: Scene, fill: Fill) -> Table:
     look = scene.look
     table = Table(box=None, padding=(0, 1), show_header=False, expand=True)
     table.add_column(min_width=6, no_wrap=True, justify="right", style="dim")
     table.add_column(width=17, no_wrap=True)
-    table.add_column(ratio=1)
-    for event in look.events[-most:]:
+    table.add_column(ratio=1, no_wrap=fill.is_terse, overflow="ellipsis")
+    for event in look.events[-fill.events :]:
         at = scene.elapsed_seconds - (look.now - event.time).total_seconds()
         style = "red" if event.is_warning else ""
         table.add_row(clock(max(0.0, at)), Text(event.reason, style=style), event.message)
@@ -338,17 +375,26 @@ class LiveReporter:
 
     def show(self, scene: Scene) -> None:
         """Draw this scene, as much of it as the terminal has room for."""
-        for most_events in range(_EVENTS_SHOWN, _EVENTS_KEPT - 1, -1):
-            room = self._room(scene, most_events)
-            if len(scene.look.decision.judgements) <= room:
-                break
-        self._live.update(draw(scene, room, most_events), refresh=True)
+        self._live.update(draw(scene, self._fill(scene)), refresh=True)
 
-    def _room(self, scene: Scene, most_events: int) -> int:
-        """How many rows of judgements there is room for beside all the rest."""
-        least, hidden = _that_fit(scene.look.decision.judgements, 0)
-        lines = self._console.render_lines(draw(scene, 0, most_events), pad=False)
-        return self._console.size.height - len(lines) + len(least) + bool(hidden)
+    def _fill(self, scene: Scene) -> Fill:
+        height, judgements = self._console.size.height, scene.look.decision.judgements
+        least, left_out = _that_fit(judgements, 0)
+        # How many rows of judgements there is room for beside all the rest.
+        room = {
+            fill: height - self._lines(scene, replace(fill, rows=0)) + len(least) + bool(left_out)
+            for fill in (*_SMALLER, _LEAST)
+        }
+        fill = next((one for one in _SMALLER if len(judgements) <= room[one]), None)
+        if fill is None:
+            worst = len(_worst_first(judgements)[0]) + bool(left_out) if judgements else 0
+            fill = next((one for one in _SMALLER[-3:] if worst <= room[one]), _LEAST)
+            fill = replace(fill, rows=room[fill])
+        hidden = self._lines(scene, Fill()) - self._lines(scene, fill)
+        return replace(fill, hidden=max(0, hidden))
+
+    def _lines(self, scene: Scene, fill: Fill) -> int:
+        return len(self._console.render_lines(draw(scene, fill), pad=False))
 
     def close(self) -> None:
         """Give the terminal back."""
