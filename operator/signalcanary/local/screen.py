@@ -39,6 +39,7 @@ from signalcanary.local.world import LocalProcess, Look
 from signalcanary.rollout import (
     ARMED,
     GUARDED,
+    SERVED,
     STARTING,
     Phase,
 )
@@ -108,8 +109,8 @@ def draw(scene: Scene, fill: Fill = Fill()) -> RenderableType:
         ],
         [_words(look)],
         [
-            Rule("how the canary is judged", style="dim", align="left"),
-            _judged(scene, fill) if look.state.phase in GUARDED else _at_rest(look),
+            Rule(f"how {_judged_is(look)} is judged", style="dim", align="left"),
+            _judged(scene, fill) if _is_judged(look) else _at_rest(look),
         ],
         [
             Rule(runs, style="dim", align="left"),
@@ -295,10 +296,27 @@ def _held(look: Look, judgement: Judgement) -> Text:
     return Text(f"{'█' * full}{'░' * (8 - full)} {describe_held(look, judgement)}", style="red")
 
 
+def _judged_is(look: Look) -> str:
+    return "what serves" if look.state.phase in SERVED else "the canary"
+
+
+def _is_judged(look: Look) -> bool:
+    # While a rollback is verified there may be nothing to show yet.
+    has_any = bool(look.decision.judgements)
+    return look.state.phase in GUARDED or (look.state.phase in SERVED and has_any)
+
+
 def _at_rest(look: Look) -> Text:
-    if look.state.phase is Phase.SUCCEEDED:
-        return Text(" no canary runs; the stable version serves the full symbol set", style="dim")
-    return Text(" the canary is not judged any more: it has been taken back", style="dim")
+    match look.state.phase:
+        case Phase.SUCCEEDED:
+            told = "no canary runs; the stable version serves the full symbol set"
+        case Phase.WAITING:
+            told = "nothing of the canary runs yet"
+        case Phase.SOAKING | Phase.VERIFYING_ROLLBACK:
+            told = "nothing can be judged yet"
+        case _:
+            told = "the canary is not judged any more: it has been taken back"
+    return Text(f" {told}", style="dim")
 
 
 def _tracks(look: Look) -> Table:

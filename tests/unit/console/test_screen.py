@@ -109,3 +109,15 @@ def test_events_of_one_second_stay_in_their_order() -> None:
     same = [Event(story.now, False, f"R{n}", "told") for n in range(9)]
     look = look_of(story.item(), tuple(same), story.now + timedelta(seconds=9))
     assert [e for e in look.events if e.reason.startswith("R") and len(e.reason) == 2] == same
+
+
+def test_what_soaks_is_judged_and_not_said_to_be_taken_back() -> None:
+    wire = SPEC.to_wire() | {"stages": [{"name": "only", "duration": "5m"}], "soak": "1h"}
+    story = Story(SignalCanarySpec.model_validate(wire))
+    story.look(MetricsSeen())
+    story.looks(8)
+    assert story.status["phase"] == "Soaking"
+    text = "\n".join(shown(scene_of(story), 120, 40))
+    assert "how what serves is judged" in text
+    assert "ADAUSDT   platt_ece" in text
+    assert "taken back" not in text
