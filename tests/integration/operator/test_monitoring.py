@@ -17,7 +17,11 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "hack"))
 from api_server import REPO, ApiServer
 
 import dashboards
+import grafana_kit
+from grafana_kit import Panel
 from signalcanary.api import SignalCanarySpec
+from signalcanary.api.conditions import Tier
+from signalcanary.evaluate import Verdict
 from signalcanary.resources import Owner, WorkloadSettings, build_resources
 from signalcanary.revisions import build_revision, refer_to
 from signalcanary.rollout import Phase, RolloutState
@@ -70,9 +74,9 @@ def test_every_alert_says_what_where_and_what_to_do() -> None:
 def queries() -> Iterator[str]:
     """All that is asked of Prometheus: by rules, panels and variables of dashboards."""
     yield from (rule["expr"] for rule in rules())
-    for panel in (*dashboards.ROLLOUT_PANELS, *dashboards.FLEET_PANELS):
-        yield from () if isinstance(panel, str) else panel.queries.values()
-    yield from (variable["definition"] for variable in dashboards.VARIABLES)
+    for dashboard in dashboards.DASHBOARDS.values():
+        yield from (query for query in dashboard.queries if not query.startswith("vector("))
+        yield from (variable["definition"] for variable in dashboard.variables)
 
 
 def exported() -> dict[str, set[str]]:
@@ -88,7 +92,8 @@ def test_every_series_that_is_read_is_exported_with_the_labels_that_it_is_chosen
     for query in queries():
         bare = re.sub(r'"[^"]*"|\b(by|on|ignoring) \([^)]*\)|\{[^}]*\}', "", query)
         read = set(re.findall(r"[a-z][a-z0-9_]*:[a-z0-9_:]+|\b[a-z0-9]+_[a-z0-9_]+\b", bare))
-        read -= {"histogram_quantile", "label_values", "object_namespace"}
+        read -= {"histogram_quantile", "label_values", "object_namespace", "label_replace"}
+        read -= {"label_join", "max_over_time", "last_over_time"}
         assert read, query
         for name in read:
             assert name.removesuffix("_bucket") in known, (query, name)
@@ -155,9 +160,68 @@ def selects(selector: dict[str, Any], pod: dict[str, Any]) -> bool:
 
 
 def test_the_dashboards_are_in_step_with_their_panels() -> None:
-    for name, (title, uid, panels, variables) in dashboards.DASHBOARDS.items():
-        text = dashboards.render(title, uid, panels, *variables)
+    for name, dashboard in dashboards.DASHBOARDS.items():
+        text = dashboards.render(dashboard)
         assert (dashboards.FOLDER / name).read_text() == text, "run make dashboards"
+
+
+def panels() -> Iterator[tuple[str, Panel]]:
+    for name, dashboard in dashboards.DASHBOARDS.items():
+        yield from ((name, panel) for panel in dashboard.shown)
+
+
+def test_every_panel_asks_a_question_and_says_what_is_well_what_nothing_means_and_the_unit() -> (
+    None
+):
+    for _, panel in panels():
+        assert re.search(r"\?( \(.+\)| Choose .+)?$|^Breached if ", panel.title), panel.title
+        assert panel.help.endswith("."), panel.title
+        assert panel.no_value, panel.title
+        assert panel.unit, panel.title
+        assert not panel.runbook or f"\n### {panel.runbook}\n" in RUNBOOKS, panel.runbook
+    titles = [(name, panel.title) for name, panel in panels()]
+    assert len(titles) == len(set(titles))
+
+
+def test_every_label_of_a_legend_is_one_that_the_query_keeps() -> None:
+    for name, dashboard in dashboards.DASHBOARDS.items():
+        shown = [(legend, q) for _, p in panels() if _ == name for legend, q in p.queries.items()]
+        shown += [(annotation.title, annotation.query) for annotation in dashboard.annotations]
+        for legend, query in shown:
+            kept = {
+                label for by in re.findall(r"\bby \(([^)]*)\)", query) for label in by.split(", ")
+            }
+            assert set(re.findall(r"{{(\w+)}}", legend)) <= kept, (legend, query)
+
+
+def test_every_phase_verdict_and_tier_has_its_colour() -> None:
+    assert set(grafana_kit.PHASES) == set(Phase)
+    assert list(grafana_kit.VERDICTS) == list(Verdict)
+    assert list(grafana_kit.TIERS) == list(Tier)
+    reds = {name for name, colour in grafana_kit.PHASES.items() if "red" in colour}
+    assert reds == {Phase.ROLLING_BACK, Phase.ROLLED_BACK}
+
+
+def test_every_link_leads_to_a_dashboard_with_the_variables_and_the_labels_that_it_names() -> None:
+    variables = {
+        dashboard.uid: {"datasource", *(variable["name"] for variable in dashboard.variables)}
+        for dashboard in dashboards.DASHBOARDS.values()
+    }
+    for name in dashboards.DASHBOARDS:
+        rendered = json.loads((dashboards.FOLDER / name).read_text())
+        found = re.findall(r'"url": "([^"]+)"', json.dumps(rendered["links"]))
+        for panel in rendered["panels"]:
+            asked = " ".join(target["expr"] for target in panel.get("targets", ()))
+            for url in re.findall(r'"url": "([^"]+)"', json.dumps(panel)):
+                found.append(url)
+                labels = set(re.findall(r"\$\{__(?:field\.labels|data\.fields)\.(\w+)\}", url))
+                kept = {x for by in re.findall(r"\bby \(([^)]*)\)", asked) for x in by.split(", ")}
+                assert labels, url
+                assert labels <= kept, (panel["title"], url)
+        assert found, f"{name} leads nowhere"
+        for url in found:
+            uid, _, options = url.removeprefix("/d/").partition("?")
+            assert set(re.findall(r"var-(\w+)=", options)) <= variables[uid], url
 
 
 def test_the_panels_lie_side_by_side_and_use_the_variables_that_there_are() -> None:
@@ -172,7 +236,7 @@ def test_the_panels_lie_side_by_side_and_use_the_variables_that_there_are() -> N
             grid = panel["gridPos"]
             columns = range(grid["x"], grid["x"] + grid["w"])
             cells = {(x, y) for x in columns for y in range(grid["y"], grid["y"] + grid["h"])}
-            assert columns.stop <= dashboards.WIDTH
+            assert columns.stop <= grafana_kit.WIDTH
             assert not taken & cells, panel["title"]
             taken |= cells
         assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
@@ -186,3 +250,25 @@ def test_the_chart_brings_the_dashboards(api: ApiServer) -> None:
     assert sorted(map(str.strip, texts)) == sorted(map(str.strip, expected))
     names = [item["metadata"]["name"] for item in api.template(*ON)]
     assert not any("dashboard" in name for name in names)
+
+
+def test_panels_lead_to_their_runbooks_where_these_are_on_the_web(api: ApiServer) -> None:
+    where = "https://wiki.example/runbooks"
+    web = f"--set=monitoring.dashboards.enabled=true,monitoring.rules.runbookUrl={where}"
+    items = api.template(*ON, web)
+    maps = [i for i in items if "grafana_dashboard" in i["metadata"].get("labels", {})]
+    brought = [json.loads(text) for item in maps for text in item["data"].values()]
+    led = {url for one in brought for panel in one["panels"] for url in urls_of(panel)}
+    assert led == {f"{where}#{panel.runbook.lower()}" for _, panel in panels() if panel.runbook}
+    for one in brought:
+        (file,) = [n for n, d in dashboards.DASHBOARDS.items() if d.uid == one["uid"]]
+        assert where in [link["url"] for link in one.pop("links")]
+        expected = json.loads((dashboards.FOLDER / file).read_text())
+        for panel in one["panels"]:
+            panel.pop("links", None)
+        del expected["links"]
+        assert one == expected, "nothing else was changed on the way"
+
+
+def urls_of(panel: dict[str, Any]) -> list[str]:
+    return [link["url"] for link in panel.get("links", ())]
