@@ -16,12 +16,12 @@ from console_kit import STABLE, Story
 from report_kit import Analysis, Market, Scrape, open_metrics, recorded_prometheus
 
 from signalcanary.api import SignalCanarySpec
-from signalcanary.console.page import render_page
 from signalcanary.console.report_command import draw_history, read_curves
 from signalcanary.contract import Fusion, Track
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.metrics_source import assemble, build_target
 from signalcanary.report import build_report
+from signalcanary.report_page import render_page
 from signalcanary.sources import SourceConfig
 
 BEGAN = datetime(2026, 5, 1, 10, tzinfo=UTC)

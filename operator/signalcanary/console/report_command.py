@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from signalcanary.api import SignalCanarySpec
 from signalcanary.apiserver import path_of
 from signalcanary.console.access import Access, AccessError, open_access
-from signalcanary.console.page import render_page
 from signalcanary.contract import format_duration
 from signalcanary.metrics_source import MetricsSourceError, Target, build_target
 from signalcanary.report import (
@@ -33,6 +32,7 @@ from signalcanary.report import (
     shown_time,
 )
 from signalcanary.report_curves import curve_query, with_curves, without_curves
+from signalcanary.report_page import render_page
 from signalcanary.store import Kind
 from signalcanary.wire import format_instant
 

@@ -20,8 +20,6 @@ from test_report import check_page
 
 from signalcanary import contract
 from signalcanary.api import SignalCanarySpec
-from signalcanary.console.curve_plots import draw_calibration, draw_rocs
-from signalcanary.console.page import render_page
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.metrics_source import Series
 from signalcanary.report import CurvesOf, Report, build_config_map, build_report, render_markdown
@@ -32,6 +30,8 @@ from signalcanary.report_curves import (
     with_curves,
     without_curves,
 )
+from signalcanary.report_page import render_page
+from signalcanary.report_plots import draw_calibration, draw_rocs
 from signalcanary.resources import Owner
 
 AT = START + timedelta(minutes=24)

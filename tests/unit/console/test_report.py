@@ -22,7 +22,6 @@ from examples_kit import EXAMPLES
 from signalcanary.api import SignalCanarySpec
 from signalcanary.cli import main
 from signalcanary.console.access import AccessError
-from signalcanary.console.page import draw_interval, render_page
 from signalcanary.console.report_command import draw_history, retell
 from signalcanary.evaluate import MetricsSeen
 from signalcanary.report import (
@@ -34,6 +33,7 @@ from signalcanary.report import (
     build_report,
     render_markdown,
 )
+from signalcanary.report_page import draw_interval, render_page
 from signalcanary.resources import Owner
 from signalcanary.revisions import build_revision, refer_to
 

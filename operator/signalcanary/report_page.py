@@ -8,8 +8,6 @@ from datetime import timedelta
 from html import escape
 from typing import Final
 
-from signalcanary.console.curve_plots import STYLE as CURVES_STYLE
-from signalcanary.console.curve_plots import render_curves
 from signalcanary.contract import format_duration
 from signalcanary.report import (
     SAID,
@@ -21,6 +19,8 @@ from signalcanary.report import (
     shown_number,
     shown_time,
 )
+from signalcanary.report_plots import STYLE as CURVES_STYLE
+from signalcanary.report_plots import render_curves
 
 # M. Okabe and K. Ito, Color Universal Design (2008): told apart by all eyes.
 _COLOURS: Final = {

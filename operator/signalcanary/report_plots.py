@@ -1,7 +1,7 @@
 """The calibration curve and the ROC curves of a report, as SVG in HTML. Pure.
 
-Drawn by hand as `page.draw_interval` is: no script, no font and no library, and text that can be
-searched. The canary is blue, what was stable beside it grey.
+Drawn by hand as `report_page.draw_interval` is: no script, no font and no library, and text that
+can be searched. The canary is blue, what was stable beside it grey.
 """
 
 from __future__ import annotations
