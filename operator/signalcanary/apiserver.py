@@ -28,6 +28,9 @@ from kubernetes.aio.client.exceptions import ApiException
 from signalcanary.api import API_VERSION, PLURAL
 from signalcanary.store import Kind, Live
 
+JSON: Final = "application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""The answer's type for a list of which only the metadata are wanted."""
 _APPLY: Final = "application/apply-patch+yaml"
 _DEADLINE_SECONDS: Final = 15.0
 _WATCH_SECONDS: Final = 240
@@ -83,20 +86,22 @@ async def call(
     what: str,
     body: Any = None,
     content: str | None = None,
+    accept: str = JSON,
 ) -> Any:
     """One request; gives the answer's JSON.
 
     Args:
         what: is asked for, as errors name it.
         content: the body's type; of a PATCH server-side apply, else JSON.
+        accept: the answer's type.
 
     Raises:
         ClusterError: of the kind that the answer is.
     """
-    content = content or (_APPLY if method == "PATCH" else "application/json")
+    content = content or (_APPLY if method == "PATCH" else JSON)
     try:
         async with asyncio.timeout(_DEADLINE_SECONDS):
-            response = await _request(api, method, path, body, content)
+            response = await _request(api, method, path, body, content, accept)
             text = await response.read()
         answer = json.loads(text) if response.status < 300 else None
     except (aiohttp.ClientError, ApiException, TimeoutError, OSError) as error:
@@ -124,7 +129,7 @@ async def watch(
     try:
         async with asyncio.timeout(_DEADLINE_SECONDS):
             path = f"{path}?{urlencode(query)}"
-            response = await _request(api, "GET", path, None, "application/json")
+            response = await _request(api, "GET", path, None, JSON)
         if response.status >= 300:
             raise _error(response, await response.read(), what)
         rest = b""
@@ -146,9 +151,9 @@ async def watch(
 
 
 async def _request(
-    api: client.ApiClient, method: str, path: str, body: Any, content: str
+    api: client.ApiClient, method: str, path: str, body: Any, content: str, accept: str = JSON
 ) -> client.rest.RESTResponse:
-    headers = {"Accept": "application/json", "Content-Type": content}
+    headers = {"Accept": accept, "Content-Type": content}
     request = await api.param_serialize(
         method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
     )

@@ -251,6 +251,12 @@ def _add_console_verbs(add: Callable[[str, str], argparse.ArgumentParser]) -> No
         metavar="REVISION-ATTEMPT",
         help="of an earlier rollout, as the operator has kept it (default: the last one)",
     )
+    report.add_argument(
+        "--list",
+        action="store_true",
+        dest="is_list",
+        help="which reports are kept, and where their files are (docs/reports.md)",
+    )
     report.add_argument("--file", type=Path, metavar="FILE", help="write it there")
     source = report.add_mutually_exclusive_group()
     source.add_argument(

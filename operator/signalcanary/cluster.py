@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from kubernetes.aio import client, config
 
 from signalcanary.api import API_VERSION, GROUP, KIND
-from signalcanary.apiserver import ClusterError, Conflict, Gone, Refused, call
+from signalcanary.apiserver import METADATA, ClusterError, Conflict, Gone, Refused, call
 from signalcanary.apiserver import path_of as _path
 from signalcanary.resources import MANAGED_BY, MANAGER, Manifest
 from signalcanary.revisions import canonical_hash
@@ -31,6 +31,8 @@ from signalcanary.telemetry import OperatorMetrics
 __all__ = ["Cluster", "ClusterError", "Conflict", "Gone", "Listed", "Problem", "Refused", "connect"]
 
 FIELD_MANAGER: Final = "signalcanary"
+_PAGE: Final = 500
+"""Objects in one answer to a long list."""
 _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"
 
@@ -95,6 +97,20 @@ class Cluster:
             return list(listed["items"])
         except (KeyError, TypeError) as error:
             raise ClusterError(f"{kind.value}: the answer is no list") from error
+
+    async def list_metadata(self, kind: Kind, namespace: str | None, label: str) -> list[Live]:
+        """The objects of a kind that have a label, watched or not, with their metadata alone."""
+        query, found = {"labelSelector": label, "limit": str(_PAGE)}, list[Live]()
+        while True:
+            path = f"{_path(kind, namespace)}?{urlencode(query)}"
+            listed = await call(self._api, "GET", path, kind.value, accept=METADATA)
+            try:
+                found += listed["items"]
+                query["continue"] = listed["metadata"].get("continue", "")
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ClusterError(f"{kind.value}: the answer is no list") from error
+            if not query["continue"]:
+                return found
 
     async def fetch_status_schema(self) -> Any:
         """The schema of status in the CRD that is served, as OpenAPI."""

@@ -147,7 +147,20 @@ class SeriesSource(Protocol):
         ...
 
 
-class Source(MetricsSource, SeriesSource, Protocol):
+class HistorySource(Protocol):
+    async def fetch_history(
+        self, target: Target, query: str, first: datetime, last: datetime, step: timedelta
+    ) -> list[Any]:
+        """What a query gave at each step of a stretch of time, as Prometheus' API has it, at the
+        source that a target names. It takes no place of a look's queries.
+
+        Raises:
+            MetricsSourceError: the source could not be read, or there is none.
+        """
+        ...
+
+
+class Source(MetricsSource, SeriesSource, HistorySource, Protocol):
     """A source of what is judged, and of all that is shown beside it."""
 
 

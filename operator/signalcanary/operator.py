@@ -33,6 +33,9 @@ from signalcanary.notify.notifier import Notifier
 from signalcanary.poller import Pace, Poller
 from signalcanary.prometheus import Prometheus
 from signalcanary.reconciler import Reconciler
+from signalcanary.report_files import FilesSettings, ReportFiles, check_root
+from signalcanary.report_writer import ReportWriter
+from signalcanary.reports import Reports
 from signalcanary.resources import WorkloadSettings
 from signalcanary.sources import (
     MAX_DEADLINE,
@@ -67,6 +70,7 @@ class Options:
     settings: Settings
     rest_interval: timedelta
     notifications: Path | None = None
+    reports: FilesSettings | None = None
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -102,6 +106,35 @@ def parse_options(argv: Sequence[str]) -> Options:
         metavar="FILE",
         default=env.get("SIGNALCANARY_NOTIFICATIONS") or None,
         help="YAML file of whom to tell of what; read anew when it changes (docs/notifications.md)",
+    )
+    add(
+        "--reports",
+        type=_root,
+        metavar="ROOT",
+        default=env.get("SIGNALCANARY_REPORTS") or None,
+        help="write each rollout's report as files below this folder or s3://bucket/prefix "
+        "(docs/reports.md)",
+    )
+    add(
+        "--reports-endpoint",
+        type=_url,
+        metavar="URL",
+        default=env.get("SIGNALCANARY_REPORTS_ENDPOINT") or None,
+        help="address of the S3 service of --reports (default: Amazon's)",
+    )
+    add(
+        "--reports-region",
+        metavar="REGION",
+        default=env.get("SIGNALCANARY_REPORTS_REGION") or None,
+        help="region of the bucket of --reports (default: AWS_REGION, else us-east-1)",
+    )
+    add(
+        "--reports-credentials",
+        type=Path,
+        metavar="FOLDER",
+        default=env.get("SIGNALCANARY_REPORTS_CREDENTIALS") or None,
+        help="folder with the files AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, read at each "
+        "attempt (default: what the environment or the cloud gives)",
     )
     add(
         "--workloads-image",
@@ -184,6 +217,10 @@ def parse_options(argv: Sequence[str]) -> Options:
         ),
         notifications=args.notifications,
         rest_interval=args.rest_interval,
+        reports=args.reports
+        and FilesSettings(
+            args.reports, args.reports_endpoint, args.reports_region, args.reports_credentials
+        ),
     )
 
 
@@ -240,6 +277,13 @@ def _workloads(text: str) -> WorkloadSettings:
 def _url(text: str) -> str:
     try:
         return check_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _root(text: str) -> str:
+    try:
+        return check_root(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -304,11 +348,13 @@ async def run(options: Options) -> None:
         namespaces = {name: config.namespaces for name, config in options.sources.items()}
         notifier = _notifier(options, kube, metrics)
         sources = Sources(clients, namespaces)
+        writer = _writer(options, kube, store, sources, metrics)
+        reports = Reports(kube, metrics, sources, writer)
         poller = Poller(
             store,
             kube,
             sources,
-            Reconciler(kube, store, options.settings, metrics, notifier, sources),
+            Reconciler(kube, store, options.settings, metrics, notifier, reports),
             options.settings,
             metrics,
             health,
@@ -340,14 +386,15 @@ async def run(options: Options) -> None:
             health.is_leader = True
             metrics.leader.set(1)
             logger.info("%s leads", options.identity)
-            telling = asyncio.create_task(notifier.run(), name="notify") if notifier else None
+            beside = {"notify": notifier, "reports": writer}
+            tasks = [asyncio.create_task(one.run(), name=n) for n, one in beside.items() if one]
             try:
                 await poller.run()
             finally:
                 # While the Lease is held: what was told goes on record before another leads.
-                if telling is not None:
-                    telling.cancel()
-                    await asyncio.wait({telling})
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
         async def elect() -> None:
             await leader.lead(
@@ -382,6 +429,19 @@ def _notifier(
         return None
     records = ConfigMapRecords(kube, options.lease_namespace, f"{options.lease_name}-outbox")
     return Notifier(options.notifications, records, metrics)
+
+
+def _writer(
+    options: Options,
+    kube: cluster.Cluster,
+    store: Store,
+    source: Sources,
+    metrics: telemetry.OperatorMetrics,
+) -> ReportWriter | None:
+    if options.reports is None:
+        return None
+    files = ReportFiles(options.reports)
+    return ReportWriter(files, kube, store, source, metrics, options.namespace)
 
 
 def _stop_on_signals(is_stopping: asyncio.Event) -> None:

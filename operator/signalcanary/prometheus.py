@@ -207,12 +207,15 @@ class Prometheus:
         self._threads = ThreadPoolExecutor(
             config.max_concurrent_queries, thread_name_prefix="prometheus"
         )
+        # Pictures are nobody's decision: they never take a look's thread.
+        self._history_thread = ThreadPoolExecutor(1, thread_name_prefix="prometheus-history")
 
     def close(self) -> None:
         """Let go of the connections; reads that are under way end by their deadline."""
         self._client.close()
         self._own_client.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._history_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(
         self, targets: Sequence[Target], at: datetime | None = None
@@ -287,8 +290,23 @@ class Prometheus:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
+    async def fetch_history(
+        self, target: Target, query: str, first: datetime, last: datetime, step: timedelta
+    ) -> list[Any]:
+        """Raises `MetricsSourceError`: the source could not be read."""
+
+        def ask() -> list[Any]:
+            return self.fetch_range(query, first, last, step, self._deadline)
+
+        return await asyncio.get_running_loop().run_in_executor(self._history_thread, ask)
+
     def fetch_range(
-        self, query: str, first: datetime, last: datetime, step: timedelta
+        self,
+        query: str,
+        first: datetime,
+        last: datetime,
+        step: timedelta,
+        deadline: timedelta = RANGE_DEADLINE,
     ) -> list[dict[str, Any]]:
         """What a query gave at each step of a stretch of time, as the API has it; for people,
         who wait for it longer than a look may.
@@ -309,7 +327,7 @@ class Prometheus:
                 query, first, last, seconds, params=params, timeout=timeout
             )
 
-        return self._ask(send, RANGE_DEADLINE, time.monotonic(), list)
+        return self._ask(send, deadline, time.monotonic(), list)
 
     def _timeout(self, deadline: timedelta) -> SourceTimeout:
         return SourceTimeout(f"{self._url} did not answer within {format_duration(deadline)}")

@@ -25,7 +25,6 @@ from signalcanary.evaluate import MetricsSeen
 from signalcanary.gate_note import GateNotes
 from signalcanary.ladder import Step
 from signalcanary.lifecycle import decide
-from signalcanary.metrics_source import SeriesSource
 from signalcanary.observe import observe_others, observe_tracks, observe_workloads
 from signalcanary.overlap import describe_overlap, find_overlaps
 from signalcanary.reports import Reports
@@ -101,7 +100,8 @@ class Reconciler:
     """Carries decisions out.
 
     Args:
-        source: of the curves in the reports that are kept.
+        reports: keeps those of rollouts that have ended; None for the ConfigMaps alone, without
+            curves.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Reconciler:
         settings: Settings,
         metrics: OperatorMetrics,
         listener: Listener | None = None,
-        source: SeriesSource | None = None,
+        reports: Reports | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -123,7 +123,7 @@ class Reconciler:
         self._refusals: dict[str, str] = {}
         self._gate_notes = GateNotes(cluster, store, metrics)
         self._corrections = Corrections(cluster, store, metrics)
-        self._reports = Reports(cluster, metrics, source)
+        self._reports = reports or Reports(cluster, metrics)
 
     async def persist(
         self,
@@ -186,6 +186,8 @@ class Reconciler:
             previous,
             now,
         )
+        if (link := self._reports.links.of(subject.owner.uid, before)) is not None:
+            status["report"] = dict(link)
         # A revision must be on record before any state refers to it.
         await self._record_revisions(subject, state, ladder)
         item = subject.item

@@ -28,8 +28,11 @@ FORMAT: Final = "signalcanary.dev/report/v1"
 LABEL_REPORT: Final = f"{GROUP}/report-of"
 ENDED: Final = f"{GROUP}/ended"
 """Annotation with the time of the decision, in a form that sorts."""
+REPORT_URL: Final = f"{GROUP}/report-url"
+"""Annotation of a report that was written as files, with the path or URL of its page."""
 JSON_FILE: Final = "report.json"
 MARKDOWN_FILE: Final = "report.md"
+HTML_FILE: Final = "report.html"
 
 
 class Outcome(StrEnum):

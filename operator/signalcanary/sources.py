@@ -357,6 +357,15 @@ class Sources:
             raise _unknown(target, self._namespaces())
         return await self.sources[target.source].fetch_series(target, query, at)
 
+    async def fetch_history(
+        self, target: Target, query: str, first: datetime, last: datetime, step: timedelta
+    ) -> list[Any]:
+        """Raises `MetricsSourceError`: the source could not be read, or there is none."""
+        if not self._is_for(target.source, target.namespace):
+            raise _unknown(target, self._namespaces())
+        source = self.sources[target.source]
+        return await source.fetch_history(target, query, first, last, step)
+
     def _is_for(self, name: str, namespace: str) -> bool:
         return name in self.sources and _admits(self.namespaces.get(name, ()), namespace)
 

@@ -111,6 +111,10 @@ class Store:
             self._owned.pop(owner, None)
         self._note(owner)
 
+    def touch(self, key: Key) -> None:
+        """Have a SignalCanary looked at soon, as something beside the cluster has changed."""
+        self._note(key)
+
     def _note(self, owner: Key) -> None:
         self._changed.add(owner)
         self.wakeup.set()

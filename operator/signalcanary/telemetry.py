@@ -81,6 +81,18 @@ class OperatorMetrics:
         self.invalid = gauge(
             "signalcanary_invalid_objects", "SignalCanaries whose spec cannot be read."
         )
+        self.reports_written = counter(
+            "signalcanary_reports_written_total", "Reports that were written as files."
+        )
+        self.report_failures = counter(
+            "signalcanary_report_write_failures_total",
+            "Attempts to write a report as files that failed, by reason; each is tried again, but "
+            "for Gone (the ConfigMap was deleted first) and Unreadable (it holds no report).",
+            "reason",
+        )
+        self.reports_pending = gauge(
+            "signalcanary_reports_pending", "Reports that are still to be written as files."
+        )
         self.notifications = counter(
             "signalcanary_notifications_total",
             "Notifications that have ended, by how: delivered, silenced, unrouted, dropped (the "

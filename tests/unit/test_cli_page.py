@@ -45,7 +45,8 @@ is breached right now.
 **Reports.** When a rollout ends the operator keeps its report, as JSON and as Markdown, in the
 ConfigMap `NAME-report-REVISION-ATTEMPT`, which goes with the object; of each object the last ten.
 [report.schema.json](report.schema.json) is its schema: fields are added, none is changed. The HTML
-file needs nothing else: no network, no script, no font.
+file needs nothing else: no network, no script, no font. Files that outlive the object, on a volume
+or in a bucket: [reports.md](reports.md); `report NAME --list` says where they are.
 
 ![The calibration curve of a canary that was rolled back, and its ROC curves](pictures/report.png)
 

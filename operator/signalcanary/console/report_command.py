@@ -7,9 +7,10 @@ import asyncio
 import math
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
@@ -20,10 +21,13 @@ from signalcanary.api import SignalCanarySpec
 from signalcanary.apiserver import path_of
 from signalcanary.console.access import Access, AccessError, open_access
 from signalcanary.contract import format_duration
+from signalcanary.console.text import table
 from signalcanary.metrics_source import MetricsSourceError, Target, build_target
 from signalcanary.report import (
+    ENDED,
     JSON_FILE,
     LABEL_REPORT,
+    REPORT_URL,
     NoReport,
     Outcome,
     Report,
@@ -60,7 +64,14 @@ def run_report(args: argparse.Namespace) -> int:
             item = await access.get(args.name)
             return await _report(access, item, args.kept), item
 
+    async def list_kept() -> str:
+        async with open_access(args) as access:
+            return _render_list(await _list(access, await access.get(args.name)))
+
     try:
+        if args.is_list:
+            print(asyncio.run(list_kept()), end="")
+            return 0
         report, item = asyncio.run(ask())
         text = _render(report, item, args)
         if args.file is None:
@@ -111,6 +122,25 @@ async def _list(access: Access, item: Mapping[str, Any]) -> list[dict[str, Any]]
     path = path_of(Kind.CONFIG_MAP, quote(access.namespace, safe=""))
     query = urlencode({"labelSelector": f"{LABEL_REPORT}={item['metadata']['name']}"})
     return await access.list_path(f"{path}?{query}", "ConfigMaps")
+
+
+def _render_list(items: Sequence[Mapping[str, Any]]) -> str:
+    """The reports that are kept, newest first."""
+    rows = []
+    for item in items:
+        metadata = item["metadata"]
+        notes = metadata.get("annotations") or {}
+        try:
+            report = Report.model_validate_json(item["data"][JSON_FILE])
+        except (LookupError, TypeError, ValidationError):
+            continue  # anyone may give a ConfigMap the label
+        kept = f"{report.canary.name}-{report.canary.attempt}"
+        told = (kept, report.canary.version, report.outcome.value)
+        rows.append((notes.get(ENDED, ""), *told, metadata["name"], notes.get(REPORT_URL)))
+    if not rows:
+        return "no report is kept\n"
+    titles = ("DECIDED", "KEPT", "VERSION", "OUTCOME", "CONFIGMAP", "FILES")
+    return "\n".join(table(titles, sorted(rows, key=itemgetter(0), reverse=True))) + "\n"
 
 
 async def _others(access: Access, item: Mapping[str, Any]) -> str:

@@ -138,6 +138,8 @@ def _head(document: Mapping[str, Any], status: Mapping[str, Any], now: datetime)
         if ref := status.get(label):
             text = f"{ref['version']} (revision {ref['name']}, attempt {ref['attempt']})"
             lines += paragraph(label, text)
+    if link := status.get("report"):
+        lines += paragraph("report", str(link.get("url") or f"ConfigMap {link.get('configMap')}"))
     if status.get("lastEvaluationTime"):
         lines += paragraph("written", at(status["lastEvaluationTime"], now))
     return lines

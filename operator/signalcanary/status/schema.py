@@ -228,6 +228,15 @@ def build_status_schema() -> dict[str, Any]:
                 "32 those that were not Ok.",
             ),
         ),
+        report=_object(
+            "The report of the last rollout that has ended.",
+            time=_time("When it was decided."),
+            configMap=_text("Name of the ConfigMap that has it; it goes with the object."),
+            url=_text(
+                "Path or s3:// URL of report.html, with report.md and report.json beside it; "
+                "absent until it is written, and where reports are not kept as files."
+            ),
+        ),
         workloads=_list_of(
             _object(
                 "One StatefulSet of harvest or analysis.",

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "unit" / "console")
 from console_kit import Story, progressing, rolled_back
 
 from signalcanary.cli import main
-from signalcanary.report import Report, build_config_map, build_report
+from signalcanary.report import REPORT_URL, Report, build_config_map, build_report
 from signalcanary.resources import Owner, build_controller_revision
 from signalcanary.revisions import build_revision
 
@@ -120,6 +120,17 @@ def test_a_report_is_made_of_the_object_and_an_earlier_one_of_what_is_kept(
     kept = f"{report.canary.name}-{report.canary.attempt}"
     code, out, _ = say("report", "demo", f"--kept={kept}", "-o=json")
     assert (code, Report.model_validate_json(out)) == (0, report)
+    code, out, _ = say("report", "demo", "--list")
+    assert (code, out.splitlines()[1].split()[-1]) == (0, "–")
+    url = "s3://audit/signals/demo/20260501T000000Z-x-1-RolledBack/report.html"
+    path = f"/api/v1/namespaces/{namespace}/configmaps/demo-report-{kept}"
+    noted = {"metadata": {"annotations": {REPORT_URL: url}}}
+    api.must("PATCH", path, noted, kind="merge-patch+json", user=OPERATOR)
+    code, out, _ = say("report", "demo", "--list")
+    assert (code, out.splitlines()[0].split()[0]) == (0, "DECIDED")
+    assert out.splitlines()[1].split()[3:] == [
+        *(kept, "v2", "RolledBack", f"demo-report-{kept}", url)
+    ]
     code, _, err = say("report", "demo", "--kept=none")
     assert (code, err.count("\n")) == (1, 1)
     assert f"choose one by --kept: {kept}" in err

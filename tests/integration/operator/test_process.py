@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -199,6 +200,40 @@ def test_a_group_takes_turns_and_an_order_is_kept_whoever_leads(
     assert phases()["next"] == "Waiting"
     apply("a", after=["next"]) if "a" in phases() else apply("b", after=["next"])
     eventually("the ring is found", lambda: waits_for("next")[0] == "OrderCycle")
+
+
+def test_a_report_that_was_pending_at_a_kill_is_written_by_the_next_operator(
+    api: ApiServer, namespace: str, start: Callable[..., Operator], tmp_path: Path
+) -> None:
+    root = tmp_path / "reports"  # is not there yet, as a volume that is not mounted
+    first = start("first", f"--reports={root}")
+    first.leads()
+    api.apply(manifest(namespace, evaluation={"interval": "1s"}))
+    eventually("a rollout begins", lambda: status(api, namespace).get("phase") == "Pending")
+    asked = {"signalcanary.dev/abort": status(api, namespace)["subject"]}
+    path = f"{CANARIES.format(namespace)}/demo"
+    api.must("PATCH", path, {"metadata": {"annotations": asked}}, kind="merge-patch+json")
+    eventually("it is decided", lambda: status(api, namespace).get("phase") == "RolledBack")
+    first.waits_for("is not written, tried again in")
+    assert "FilesRefused" in first.log
+    eventually("the ConfigMap", lambda: "configMap" in status(api, namespace).get("report", {}))
+    first.child.kill()
+
+    root.mkdir()
+    second = start("second", f"--reports={root}")
+    second.leads()
+    second.waits_for("report written: ")
+    url = eventually("the link", lambda: status(api, namespace)["report"].get("url"))
+    page = Path(url)
+    assert page.parent.parent == root / namespace / "demo"
+    assert page.name == "report.html"
+    assert "rolled back" in page.read_text()
+    assert json.loads((page.parent / "report.json").read_text())["outcome"] == "RolledBack"
+    assert "# " in (page.parent / "report.md").read_text()
+    assert not [file for file in root.rglob("*") if "#" in file.name]
+    assert second.stop() < 5
+    for operator in (first, second):
+        assert not re.search("Traceback|ERROR", operator.log), operator.log
 
 
 def test_what_a_quota_refuses_is_told_on_the_object(

@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,9 @@ from signalcanary.evaluate import Bound, Measurement, MetricsSeen
 from signalcanary.metrics_source import Series, Target
 from signalcanary.poller import Clock, Pace, Poller
 from signalcanary.reconciler import Reconciler
+from signalcanary.report_writer import Files, Limits, ReportWriter
+from signalcanary.report_writer import World as Wits
+from signalcanary.reports import Reports
 from signalcanary.resources import APPLIED_HASH, LABEL_NAME
 from signalcanary.store import Key, Kind, Live, Store
 from signalcanary.subject import Settings, Subject, read
@@ -145,6 +149,21 @@ class FakeCluster:
             and (i["metadata"].get("labels") or {}).get(label) == value
         ]
 
+    async def list_metadata(self, kind: Kind, namespace: str | None, label: str) -> list[Live]:
+        self.before(f"list metadata of {kind}")
+        return [
+            {"metadata": copied(i["metadata"])}
+            for (k, key), i in self.objects.items()
+            if k is kind
+            and namespace in (None, key.namespace)
+            and label in (i["metadata"].get("labels") or {})
+        ]
+
+    async def read_text(self, namespace: str, name: str, key: str) -> tuple[str, str] | None:
+        self.before(f"read ConfigMap/{name}")
+        found = self.objects.get((Kind.CONFIG_MAP, Key(namespace, name)))
+        return (found["data"].get(key, ""), "") if found is not None else None
+
     async def write_status(self, item: Live, status: Mapping[str, Any]) -> Live:
         metadata = item["metadata"]
         self._call(f"status SignalCanary/{metadata['name']}")
@@ -213,6 +232,7 @@ class FakeSource:
     """Attributes:
     asked: the instants that were asked for, by the name of the canary; None is now.
     curves: what it has of the curves of a target as of an instant; may raise.
+    history: what a query gave from one instant to another; may raise.
     """
 
     now: Callable[[], datetime]
@@ -221,6 +241,7 @@ class FakeSource:
     fetches: int = 0
     answer: Callable[[Target, datetime | None, MetricsSeen], MetricsSeen] = lambda t, a, seen: seen
     curves: Callable[[Target, datetime], list[Series]] = lambda target, at: []
+    history: Callable[[str, datetime, datetime], list[Any]] = lambda query, first, last: []
 
     async def fetch(
         self, targets: Sequence[Target], at: datetime | None = None
@@ -231,6 +252,11 @@ class FakeSource:
 
     async def fetch_series(self, target: Target, query: str, at: datetime) -> list[Series]:
         return self.curves(target, at)
+
+    async def fetch_history(
+        self, target: Target, query: str, first: datetime, last: datetime, step: timedelta
+    ) -> list[Any]:
+        return self.history(query, first, last)
 
     def _seen(self, target: Target, at: datetime) -> MetricsSeen:
         return MetricsSeen(
@@ -246,9 +272,16 @@ class FakeSource:
 
 
 class World:
-    """The operator's loop on a clock of its own, and the cluster that it works on."""
+    """The operator's loop on a clock of its own, and the cluster that it works on.
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    Attributes:
+        files: where reports are written as files; None for nowhere.
+        limits: of that.
+    """
+
+    def __init__(self, pace: Pace | None = None, files: Files | None = None) -> None:
+        self.files = files
+        self.limits = Limits()
         self.seconds = 0.0
         self.store = Store()
         self.cluster = FakeCluster(self.store)
@@ -262,7 +295,18 @@ class World:
         self.metrics = OperatorMetrics(CollectorRegistry())
         self.health = Health(monotonic=self.monotonic)
         kube = cast(Cluster, self.cluster)
-        self.reconciler = Reconciler(kube, self.store, SETTINGS, self.metrics, source=self.source)
+        self.writer = self.files and ReportWriter(
+            self.files,
+            kube,
+            self.store,
+            self.source,
+            self.metrics,
+            None,
+            world=Wits(self.monotonic, Random(1)),
+            limits=self.limits,
+        )
+        reports = Reports(kube, self.metrics, self.source, self.writer)
+        self.reconciler = Reconciler(kube, self.store, SETTINGS, self.metrics, reports=reports)
         self.poller = Poller(
             self.store,
             kube,
@@ -306,6 +350,12 @@ class World:
             self.seconds += step
             await self.poller.round()
             await asyncio.sleep(0)  # as between two rounds, for the looks that go on beside
+
+    async def write(self) -> None:
+        """Write the reports that are pending, until there are none or the storage fails."""
+        assert self.writer is not None
+        while self.writer.pause_seconds() == 0:
+            await self.writer.step()
 
     async def settle(self) -> None:
         """Rounds until nothing changes any more, all within a moment."""
