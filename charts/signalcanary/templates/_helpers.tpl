@@ -29,6 +29,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "signalcanary.sourceFolder" -}}/etc/signalcanary/credentials/{{ . }}{{- end -}}
 {{- define "signalcanary.receiverFolder" -}}/etc/signalcanary/receivers/{{ . }}{{- end -}}
 
+{{- define "signalcanary.reportsFolder" -}}/var/lib/signalcanary/reports{{- end -}}
+{{- define "signalcanary.reportsCredentials" -}}/etc/signalcanary/reports{{- end -}}
+{{- define "signalcanary.reportsClaim" -}}
+{{- .Values.reports.volume.claimName | default (printf "%s-reports" (include "signalcanary.fullname" .)) -}}
+{{- end -}}
+
 {{- /* The affinity of one's own, and that two replicas do not share a node. */ -}}
 {{- define "signalcanary.affinity" -}}
 {{- $own := .Values.affinity -}}

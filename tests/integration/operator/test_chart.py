@@ -17,6 +17,8 @@ import yaml
 from api_server import ADMIN, REPO, SYSTEM, ApiServer, path_of
 
 from signalcanary.notify.config import parse_config
+from signalcanary.operator import Options, parse_options
+from signalcanary.report_files import FilesSettings
 from signalcanary.resources import WorkloadSettings
 from signalcanary.sources import read_sources
 
@@ -46,6 +48,17 @@ MATRIX = {
         '--set-json=notifications.routes=[{"receivers":["a"],"digest":"5m"}]',
         "--set=networkPolicy.enabled=true,watchNamespace=default",
     ],
+    "reports on a volume": [
+        "--set=reports.volume.enabled=true,reports.volume.accessMode=ReadWriteMany"
+    ],
+    "reports on a claim that exists": [
+        "--set=reports.volume.enabled=true,reports.volume.claimName=audit"
+    ],
+    "reports in a bucket": [
+        "--set=reports.bucket.url=s3://audit/a,reports.bucket.secretName=keys,replicas=2",
+        "--set=reports.bucket.endpoint=https://minio:9000,reports.bucket.region=eu-central-1",
+        "--set=networkPolicy.enabled=true",
+    ],
     "a network policy": [
         "--set=networkPolicy.enabled=true,replicas=2,podAntiAffinity=Required",
         "--set=networkPolicy.ingressFrom[0].namespaceSelector.matchLabels.team=sre",
@@ -68,7 +81,13 @@ MATRIX = {
 MATRIX["everything at once"] = [
     option
     for name, options in MATRIX.items()
-    if name not in ("one namespace", "without annotations")
+    if name
+    not in (
+        "one namespace",
+        "without annotations",
+        "reports on a claim that exists",  # by one replica only
+        "reports in a bucket",
+    )
     for option in options
 ]
 
@@ -335,6 +354,11 @@ def test_every_release_has_a_lease_of_its_own(api: ApiServer) -> None:
         ([URL, "--set=extraEnv[0].name=SIGNALCANARY_LISTEN"], "extraEnv"),
         ([URL, "--set=imagePullSecrets[0]=pull"], "imagePullSecrets"),
         ([URL, "--set=networkPolicy.apiServerPorts[0]=https"], "apiServerPorts"),
+        ([URL, "--set=reports.bucket.url=https://bucket"], "url"),
+        ([URL, "--set=reports.bucket.endpoint=minio:9000"], "endpoint"),
+        ([URL, "--set=reports.volume.size=much"], "size"),
+        ([URL, "--set=reports.volume.enabled=true,replicas=2"], "set ReadWriteMany"),
+        ([URL, "--set=reports.volume.enabled=true,reports.bucket.url=s3://abc"], "keep one of"),
     ],
     ids=lambda value: value[-1].removeprefix("--set=") if isinstance(value, list) else "",
 )
@@ -373,6 +397,67 @@ def test_receivers_of_notifications_come_with_their_secrets_and_ports(api: ApiSe
     egress = items["NetworkPolicy/signalcanary"]["spec"]["egress"]
     ports = {port["port"] for rule in egress for port in rule["ports"]}
     assert {465, 8088, 443} <= ports
+
+
+def reports_of(api: ApiServer, *options: str) -> tuple[dict[str, Any], Options]:
+    """What is rendered, and what the operator makes of its environment."""
+    items = render(api, *options)
+    (container,) = items["Deployment/signalcanary"]["spec"]["template"]["spec"]["containers"]
+    names = {v["name"]: v["value"] for v in container["env"] if "_REPORTS" in v["name"]}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SIGNALCANARY_REPORTS")]:
+            patch.delenv(name)
+        for name, value in names.items():
+            patch.setenv(name, value)
+        return items, parse_options(["--prometheus-url=http://p", "--workloads-image=w"])
+
+
+def test_reports_are_written_where_the_volume_is_mounted(api: ApiServer) -> None:
+    items, options = reports_of(api, "--set=reports.volume.enabled=true,reports.volume.size=2Gi")
+    deployment = items["Deployment/signalcanary"]["spec"]
+    pod = deployment["template"]["spec"]
+    mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+    assert options.reports == FilesSettings(mounts["reports"])
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "reports"]
+    claim = items[f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}"]
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert "storageClassName" not in claim["spec"]
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    # Two pods at once would wait for each other's volume.
+    assert deployment["strategy"] == {"type": "Recreate"}
+    items, _ = reports_of(api, *MATRIX["reports on a claim that exists"])
+    assert not any(name.startswith("PersistentVolumeClaim") for name in items)
+    items, _ = reports_of(api, *MATRIX["reports on a volume"], "--set=replicas=2")
+    assert "strategy" not in items["Deployment/signalcanary"]["spec"]
+
+
+def test_reports_go_to_the_bucket_with_keys_that_may_be_missing(api: ApiServer) -> None:
+    items, options = reports_of(api, *MATRIX["reports in a bucket"])
+    pod = items["Deployment/signalcanary"]["spec"]["template"]["spec"]
+    mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+    assert options.reports == FilesSettings(
+        "s3://audit/a",
+        "https://minio:9000",
+        "eu-central-1",
+        Path(mounts["reports-credentials"]),
+    )
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "reports-credentials"]
+    assert volume["secret"] == {"secretName": "keys", "defaultMode": 0o440, "optional": True}
+    egress = items["NetworkPolicy/signalcanary"]["spec"]["egress"]
+    assert 9000 in {port["port"] for rule in egress for port in rule["ports"]}
+    amazons = "--set=reports.bucket.url=s3://audit,prometheus.url=http://p:9090"
+    items, options = reports_of(api, amazons, "--set=networkPolicy.enabled=true")
+    assert options.reports == FilesSettings("s3://audit")
+    egress = items["NetworkPolicy/signalcanary"]["spec"]["egress"]
+    assert {port["port"] for rule in egress[2:] for port in rule["ports"]} == {9090, 443}
+
+
+def test_without_reports_nothing_of_them_is_rendered(api: ApiServer) -> None:
+    items, options = reports_of(api)
+    assert options.reports is None
+    assert "reports" not in json.dumps(items["Deployment/signalcanary"])
 
 
 @pytest.mark.parametrize(
