@@ -172,8 +172,8 @@ def _open_bucket(settings: FilesSettings, keys: dict[str, str]) -> S3Store:
     parts = urlsplit(settings.root)
     endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
     options: dict[str, Any] = {name.lower(): value for name, value in keys.items()}
-    options |= {"region": settings.region} if settings.region else {}
-    options |= {"endpoint": endpoint} if endpoint else {}
+    options |= {"aws_region": settings.region} if settings.region else {}
+    options |= {"aws_endpoint": endpoint} if endpoint else {}
     return S3Store(
         parts.netloc,
         prefix=parts.path.strip("/") or None,
@@ -183,6 +183,8 @@ def _open_bucket(settings: FilesSettings, keys: dict[str, str]) -> S3Store:
             "connect_timeout": CONNECT_TIMEOUT,
         },
         retry_config={"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
+        # A bucket with object lock takes no object without one.
+        aws_checksum_algorithm="SHA256",
         **options,
     )
 

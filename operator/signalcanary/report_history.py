@@ -22,6 +22,8 @@ MOST_ROWS: Final = 12
 """Conditions on symbols in one picture; those that were not Ok come first."""
 MOST_POINTS: Final = 300
 """Of one curve; it is drawn some hundred pixels wide."""
+LEAST_GAP_SECONDS: Final = 60.0
+"""Between two points that are not joined; what is scraped is scraped more often."""
 
 Samples = tuple[tuple[float, float], ...]
 """Unix time (s) and value, by rising time; values are finite."""
@@ -129,7 +131,7 @@ def draw_history(report: Report, curves: Sequence[Curve]) -> str | None:
         return None
     begin, end = report.started.timestamp(), report.ended.timestamp()
     step = choose_step(report).total_seconds()
-    frame = _Frame(begin, max(end, begin + 1), 2.5 * step)
+    frame = _Frame(begin, max(end, begin + 1), max(2.5 * step, LEAST_GAP_SECONDS))
     height = len(shown) * _ROW + _AXIS + _LEGEND
     parts = [_draw_row(one, n * _ROW, frame) for n, one in enumerate(shown)]
     parts += [_draw_axis(frame, len(shown) * _ROW), _draw_legend(shown, height - 6)]

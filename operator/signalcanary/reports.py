@@ -41,6 +41,8 @@ LIMIT_PENDING = 100
 """With those that are still to be written as files."""
 LATEST = timedelta(hours=1)
 """After a restart a report that is missing is written, and no other, if it is not older."""
+LATEST_FOR_FILES = timedelta(days=30)
+"""The same where reports are written as files, and a record is to have no holes."""
 
 
 class Links:
@@ -112,7 +114,8 @@ class Reports:
         if status.get("phase") not in (Phase.SUCCEEDED, Phase.ROLLED_BACK) or not decision:
             return
         ended: str = decision["time"]
-        is_old = now - datetime.fromisoformat(ended) > LATEST
+        latest = LATEST if self._writer is None else LATEST_FOR_FILES
+        is_old = now - datetime.fromisoformat(ended) > latest
         if is_old or self._kept.get(owner.uid) == ended:
             return
         try:

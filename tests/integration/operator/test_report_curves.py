@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,9 +19,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "unit" / "console")
 
 from console_kit import STABLE, START, rolled_back
 
+from signalcanary.api import SignalCanarySpec
 from signalcanary.cli import main
-from signalcanary.contract import SignalConfig, Track
-from signalcanary.report import CurvesOf, Report
+from signalcanary.contract import EVIDENCE_BOUND, SignalConfig, Track
+from signalcanary.metrics_source import Series, SourceUnreachable, build_target
+from signalcanary.prometheus import Prometheus
+from signalcanary.report import CurvesOf, Report, build_report
+from signalcanary.report_history import (
+    bound_query,
+    choose_rows,
+    choose_step,
+    draw_history,
+    read_curve,
+)
+from signalcanary.sources import SourceConfig, Sources
 
 DECIDED = START + timedelta(minutes=24)
 SIGNAL = {"calibration": {"train": "20m", "test": "1h", "refit": "10m"}}
@@ -131,3 +143,61 @@ def test_a_source_that_cannot_be_used_is_a_sentence(
         code, out, err = say(*options)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert complaint in err
+
+
+async def test_the_operators_picture_shows_what_a_real_prometheus_has(
+    tmp_path: Path, promtool: str, prometheus_program: str
+) -> None:
+    story = rolled_back()
+    report = build_report(story.item())
+    assert report.ended is not None
+    rows = {row: row.evidence.level for row in choose_rows(report) if row.evidence is not None}
+    scrapes, at = [], report.started
+    while at <= report.ended:
+        series = []
+        for row, level in rows.items():
+            name, labels = (
+                row.query.partition("{")[0],
+                dict(re.findall(r'(\w+)="([^"]*)"', row.query)),
+            )
+            series.append(Series(name, labels | {"horizon": "10s"}, 0.2))
+            # Of another revision: it is not to be shown.
+            series.append(Series(name, labels | {"horizon": "10s", "revision": "other"}, 0.9))
+            for side, value in (("lower", 0.15), ("upper", 0.25)):
+                for window in ("now", "whole"):
+                    bound = {"metric": name, "side": side, "window": window}
+                    series += [
+                        Series(EVIDENCE_BOUND, {**labels, **bound, "level": text}, value + shift)
+                        for text, shift in (("0.05", 1.0), (f"{level:g}", 0.0))
+                    ]
+        scrapes.append((at, series))
+        at += timedelta(seconds=30)
+    spec = SignalCanarySpec.model_validate(story.item()["spec"])
+    target = build_target(spec, report.namespace, report.name, report.canary.name)
+    span = (report.started, report.ended, choose_step(report))
+    text = open_metrics(scrapes)
+    with recorded_prometheus(tmp_path, (promtool, prometheus_program), text) as url:
+        client = Prometheus(SourceConfig(url=url))
+        sources = Sources({"default": client}, {})
+        curves = []
+        for row in rows:
+            beside = bound_query(row)
+            assert beside is not None
+            values = await sources.fetch_history(target, row.query, *span)
+            curves.append(
+                read_curve(row, values, await sources.fetch_history(target, beside, *span))
+            )
+        client.close()
+    assert curves
+    for curve in curves:
+        assert {value for _, value in curve.value} == {0.2}
+        assert len(curve.value) == (report.ended - report.started) // span[2] + 1
+        assert {value for _, value in curve.late} == {0.15 if ">" in curve.row.key else 0.25}
+        assert {value for _, value in curve.low} == {0.15}
+        assert {value for _, value in curve.high} == {0.25}
+    picture = draw_history(report, curves)
+    assert picture is not None
+    assert "bound of late" in picture
+    unreachable = Sources({"default": Prometheus(SourceConfig(url="http://127.0.0.1:1"))}, {})
+    with pytest.raises(SourceUnreachable):
+        await unreachable.fetch_history(target, "up", *span)

@@ -200,6 +200,26 @@ async def test_what_is_pending_at_a_kill_is_written_by_the_next_process(
     assert world.status()["report"]["url"] == f"{root}/{newest}"
 
 
+async def test_a_decision_whose_report_nobody_could_make_for_hours_is_in_the_record(
+    world: World, root: str
+) -> None:
+    def away(call: str) -> None:
+        if "-report-" in call:
+            raise ClusterError("away")
+
+    world.cluster.before = away
+    world.create()
+    await world.promote()
+    assert config_maps(world) == []
+    world.restart()  # killed, and down for a night
+    world.cluster.before = lambda call: None
+    world.seconds += 12 * 3600
+    await world.poller.resync()
+    await world.rounds(1, 31.0)
+    await world.write()
+    assert len(written(root)) == 3
+
+
 async def test_a_kill_before_it_is_noted_changes_no_byte_and_loses_no_link(
     world: World, root: str
 ) -> None:
@@ -303,6 +323,7 @@ async def test_keys_are_read_at_each_attempt_and_a_bucket_says_why_it_refuses(
     keys = {name: os.environ[name] for name in keys}
     root, secret = f"s3://{s3.make_bucket()}/audit", "not-the-secret-at-all"
     settings = FilesSettings(root, s3.url, "us-east-1", folder)
+    (folder / "AWS_REGION").write_text("eu-nowhere-1")  # what the chart says goes before it
     world = World(files=ReportFiles(settings))
     world.create()
     await world.promote()
