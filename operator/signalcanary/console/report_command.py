@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from signalcanary.api import SignalCanarySpec
 from signalcanary.apiserver import path_of
 from signalcanary.console.access import Access, AccessError, open_access
-from signalcanary.contract import format_duration
 from signalcanary.console.text import table
+from signalcanary.contract import format_duration
 from signalcanary.metrics_source import MetricsSourceError, Target, build_target
 from signalcanary.report import (
     ENDED,
