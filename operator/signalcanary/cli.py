@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from typing import Final
 from signalcanary import __version__
 from signalcanary.console.options import HAND_VERBS, add_hand_options
 from signalcanary.exit_codes import describe_exit_codes
+from signalcanary.mistyped import parse
 
 OK: Final = 0
 FAILED: Final = 1
@@ -60,6 +61,11 @@ _USED_BY_CHILDREN: Final = ("msgspec", "numpy", "pyarrow", "rich", "websockets")
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
+    return _build()[0]
+
+
+def _build() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of the verbs."""
     parser = argparse.ArgumentParser(
         prog="signalcanary",
         description="Rolls a trading-signal configuration out beside the stable one, judges it "
@@ -166,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add("crd", "print the CustomResourceDefinition, for kubectl apply -f -")
     verbs.add_parser("operator", help="run the operator (see: operator --help)", add_help=False)
-    return parser
+    return parser, verbs.choices
 
 
 def _add_lint_options(lint: argparse.ArgumentParser) -> None:
@@ -440,7 +446,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["operator"]:
         # Its options are its own.
         return _guarded("operator", lambda: _operator(arguments[1:]))
-    args = build_parser().parse_args(arguments)
+    parser, verbs = _build()
+    args = parse(parser, arguments, verbs)
     verb: str = args.verb
     return _guarded(verb, lambda: _VERBS[verb](args))
 

@@ -28,6 +28,7 @@ from signalcanary.api import DEFAULT_SOURCE
 from signalcanary.contract import format_duration, parse_duration
 from signalcanary.crd import find_missing
 from signalcanary.handlers import build_registry, build_settings
+from signalcanary.mistyped import parse
 from signalcanary.notify.keeper import ConfigMapRecords
 from signalcanary.notify.notifier import Notifier
 from signalcanary.poller import Pace, Poller
@@ -194,7 +195,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         default=env.get("SIGNALCANARY_LISTEN") or "127.0.0.1:8080",
         help="HOST:PORT of metrics and health (default 127.0.0.1:8080)",
     )
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     try:
         sources = _sources(args.prometheus_url, args.prometheus_deadline, args.metrics_sources)
     except SourcesError as error:
