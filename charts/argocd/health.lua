@@ -10,9 +10,13 @@ if obj.metadata.generation ~= nil and status.observedGeneration ~= obj.metadata.
 end
 hs.message = status.message or status.phase
 local is = {}
+local why = ""
 if status.conditions ~= nil then
   for _, condition in ipairs(status.conditions) do
     is[condition.type] = condition.status == "True"
+    if condition.type == "Degraded" then
+      why = condition.reason
+    end
   end
 end
 if status.phase == "Succeeded" then
@@ -23,5 +27,9 @@ elseif is.Paused or is.ApprovalNeeded or is.Waiting then
   hs.status = "Suspended"
 elseif status.next ~= nil then
   hs.message = hs.message .. "; next: " .. status.next
+end
+-- The command line's word for it. Argo CD's own is for what was decided: a breach may pass.
+if is.Degraded and hs.status ~= "Degraded" then
+  hs.message = "Degraded (" .. why .. "), not taken back: " .. hs.message
 end
 return hs

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from copy import deepcopy
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from edges_kit import INTERVAL, World, labelled
 
+from signalcanary.console.health import Health, stand
 from signalcanary.resources import LABEL_COMPONENT, LABEL_REVISION, LABEL_TRACK
 from signalcanary.store import Kind
 
@@ -133,6 +135,27 @@ def test_argo_sees_the_health_of_every_phase(items: Mapping[str, Item]) -> None:
         assert message.startswith(item["status"]["message"]), phase
     assert "platt_ece > 0.1" in health(items["RolledBack"])[1]
     assert "; next: " in health(items["Progressing"])[1]
+
+
+async def test_argo_says_degraded_of_what_the_command_line_calls_so() -> None:
+    world = World()
+    world.create(stages=[{"name": "canary", "duration": "10m"}])
+    await world.rounds(3, STEP)
+    world.cluster.start_pods()
+    await world.rounds(6, STEP)
+    good = world.item()
+    world.source.values["platt_ece"] = 0.3
+    await world.rounds(2, STEP)
+    breached = world.item()
+    for item, stood in ((good, Health.PROGRESSING), (breached, Health.DEGRADED)):
+        now = datetime.fromisoformat(item["status"]["lastEvaluationTime"])
+        assert stand(item, now).health is stood
+        status, message = health(item)
+        # It may pass, and a sync must not fail for it.
+        assert (status, item["status"]["phase"]) == ("Progressing", "Progressing")
+        assert message.startswith("Degraded") == (stood is Health.DEGRADED)
+    told = f"Degraded (ConditionBreached), not taken back: {breached['status']['message']}; next: "
+    assert message.startswith(told)
 
 
 def test_argo_waits_while_nobody_has_looked(items: Mapping[str, Item]) -> None:
