@@ -414,9 +414,10 @@ def _curve_tables(report: Report) -> list[str]:
             "",
             "## ROC by slice",
             "",
-            "Of the rises, how many are found where 0.1 and 0.5 of the falls are taken for rises.",
+            "The true positive rate (TPR: the share of the rises that is found) where the false "
+            "positive rate (the share of the falls that is taken for rises) is 0.1 and 0.5.",
             "",
-            "| symbol | track | slice | AUC | surely | rows | effective | at 0.1 | at 0.5 |",
+            "| symbol | track | slice | AUC | surely | rows | effective | TPR at 0.1 | at 0.5 |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
     for one, roc in curves:

@@ -61,8 +61,14 @@ code { font: 12px/1.4 ui-monospace, monospace; background: #f4f4f4; padding: 1px
 details { margin: 6px 0; } summary { cursor: pointer; }
 .bands { display: flex; height: 34px; border-radius: 4px; overflow: hidden; margin: 10px 0 2px; }
 .bands span { overflow: hidden; white-space: nowrap; text-align: center; line-height: 34px;
-  font-size: 12px; min-width: 3px; border-right: 2px solid #fff; }
+  font-size: 12px; min-width: 3px; border-right: 2px solid #fff; text-overflow: ellipsis; }
 figure { margin: 0; } figure svg { width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+@media (max-width: 900px) {
+  .wide td { font-size: 13px; padding-right: 7px; } .wide th { padding-right: 7px; }
+  .wide svg { width: 124px; } .wide td.t { white-space: normal; }
+  .wide td.c { overflow-wrap: anywhere; min-width: 96px; }
+}
 @media print { body { max-width: none; padding: 0; } }
 """
 
@@ -92,7 +98,9 @@ def render_page(report: Report, picture: str | None, notes: Sequence[str]) -> st
         body += [
             "<h2>The metrics over time</h2>",
             f"<figure>{picture}<figcaption>Each condition on each symbol; the stages are the bands "
-            "above, the thick line is the decision.</figcaption></figure>",
+            "above, the thick line is the decision. The value is of the test window alone, and the "
+            "bounds are of other stretches of rows: where the signal changes, it leaves them."
+            "</figcaption></figure>",
         ]
     if report.curves or report.curves_missing:
         body.append(render_curves(report))
@@ -160,20 +168,24 @@ def _conditions(rows: Sequence[Judged]) -> str:
         samples = "–" if row.samples is None else f"{row.samples:,}"
         worth = "–" if row.effective_samples is None else f"{row.effective_samples:,}"
         held = f"{row.breached_for} of {row.allowed_for}" if row.breached_for else "–"
+        if row.breached_for and row.allowed_for == "0s":
+            held = "at this look"  # which is enough for it
         colour = _VERDICTS.get(row.verdict, "#888")
         cells.append(
-            f"<tr><td>{escape(row.symbol)}</td><td>{escape(row.condition)}</td>"
+            f"<tr><td>{escape(row.symbol)}</td><td class=c>{escape(row.condition)}</td>"
             f"<td class=n>{shown_number(row.value)}</td><td>{draw_interval(row)}</td>"
             f"<td class=n>{samples}</td><td class=n>{worth}</td><td>{escape(held)}</td>"
             f'<td style="color:{colour};font-weight:600">{escape(row.verdict)}</td></tr>'
         )
     return (
-        f"<table>{head}{''.join(cells)}</table>"
+        f'<div class="wide"><table>{head}{"".join(cells)}</table></div>'
         '<p class="note">In the drawing: the dashed line is the threshold, the tinted side is '
         "beyond it, the dot is the value. The narrow orange bar is where the value surely is by "
         "the rows of late: a rollback needs all of it beyond the threshold. The wide green bar is "
         "where it surely is by all rows: Ok needs all of it within. No bar: the value itself was "
-        "judged. Effective rows: independent ones that would leave the value as unsure.</p>"
+        "judged. The dot is of the test window alone, and the bars are of other stretches of rows: "
+        "where the signal has changed, it lies outside them. Effective rows: independent ones that "
+        "would leave the value as unsure.</p>"
     )
 
 
@@ -238,7 +250,8 @@ def _timeline(moments: Sequence[Moment]) -> str:
         f"<td>{escape(m.reason)}</td><td>{escape(m.message)}</td></tr>"
         for m in moments
     )
-    return f"<table><tr><th>time</th><th>phase</th><th>reason</th><th></th></tr>{rows}</table>"
+    head = "<tr><th>time</th><th>phase</th><th>reason</th><th></th></tr>"
+    return f'<div class="wide"><table>{head}{rows}</table></div>'
 
 
 def _details(rows: Sequence[Judged]) -> str:

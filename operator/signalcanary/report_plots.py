@@ -82,13 +82,15 @@ def _explain(report: Report) -> str:
     when = f" as of {shown_time(report.curves_time)}" if report.curves_time else ""
     return (
         f'<p class="note">Of the rows in the test window{when}, each scored before its label was '
-        "known. <b>Calibration curve</b>: of the rows with such a probability of a rise, how many "
-        "rose; on the dashed line p is right, below it too high, and above it too low. Bars are "
-        "95 % intervals, for one look; beneath, how many rows each bin has. Worth: independent "
-        "rows that would leave the figure as unsure. "
-        "<b>ROC curves</b>: of the rises, how many a threshold finds, for the share of falls that "
-        "it takes for rises; the dashed line is a coin toss, and the area under the curve (AUC) "
-        "comes with its 95 % interval.</p>"
+        "known. A positive is a rise: p is the predicted probability of one. "
+        "<b>Calibration curve</b>: of the rows with such a p, the fraction that rose; on the "
+        "dashed line p is right, below it too high, and above it too low. Bars are 95 % "
+        "intervals, for one look; beneath, how many rows each bin has. Worth: independent rows "
+        "that would leave the figure as unsure. "
+        "<b>ROC curves</b>: where a score above a threshold is taken for a rise, the true positive "
+        "rate is the share of the rises that it finds, and the false positive rate the share of "
+        "the falls that it takes for rises; a curve is all thresholds. The dashed line is a coin "
+        "toss, and the area under the curve (AUC) comes with its 95 % interval.</p>"
         f'<p class="key">{canary}{beside}</p>'
     )
 
@@ -159,9 +161,10 @@ def draw_calibration(symbol: str, tracks: Mapping[str, CurvesOf]) -> str:
             )
     middle = _LEFT + _SIDE / 2
     parts.append(
-        f'<text x="{middle}" y="{floor + 30}" text-anchor="middle">probability of a rise</text>'
+        f'<text x="{middle}" y="{floor + 30}" text-anchor="middle">Mean predicted '
+        "probability</text>"
         f'<text transform="translate(11 {_TOP + _SIDE / 2}) rotate(-90)" text-anchor="middle">'
-        "share that rose</text>"
+        "Fraction of positives</text>"
         f'<text x="{_LEFT}" y="{floor - _STRIP - 4}">rows in each bin, up to {most:,}</text>'
     )
     told = [
@@ -257,10 +260,10 @@ def _draw_roc(symbol: str, which: str, by_track: Mapping[str, RocCurve]) -> str:
         parts.append(_curve(points, who))
     foot = _ROC_TOP + _ROC_SIDE + 26
     parts.append(
-        f'<text x="{_ROC_LEFT + _ROC_SIDE / 2}" y="{foot}" text-anchor="middle">falls taken for '
-        "rises</text>"
+        f'<text x="{_ROC_LEFT + _ROC_SIDE / 2}" y="{foot}" text-anchor="middle">False positive '
+        "rate</text>"
         f'<text transform="translate(10 {_ROC_TOP + _ROC_SIDE / 2}) rotate(-90)" '
-        'text-anchor="middle">rises found</text>'
+        'text-anchor="middle">True positive rate</text>'
     )
     caption, told = [f"<b>{escape(which)}</b>, AUC"], []
     for who in sorted(by_track):

@@ -257,6 +257,11 @@ def test_the_page_draws_them_and_says_what_it_does_not_draw(report: Report) -> N
     few = "Not drawn, as worth fewer than 10 independent rows: p of 0.9–1 (3 rows)."
     assert f"Canary and stable: {few}" in text
     assert "canary 0.050, truly 0.020–0.080<br>4,903 rows, worth 900" in text
+    # The axes have the usual names, and the text says what they are here.
+    assert text.count(">False positive rate<") == text.count(">True positive rate<") == 2
+    assert text.count(">Mean predicted probability<") == text.count(">Fraction of positives<") == 1
+    assert "A positive is a rise" in text
+    assert "the false positive rate the share of the falls that it takes for rises" in text
     check_page(render_page(without_curves(report, "left <out>"), None, []))
     assert "left &lt;out&gt;" in render_page(without_curves(report, "left <out>"), None, [])
 

@@ -235,6 +235,16 @@ def test_the_history_is_judged_again_but_the_decision_is_the_one_that_was_taken(
     assert max(p.time for p in points) <= told.decided.time
 
 
+def test_a_breach_that_need_not_last_is_not_timed_on_the_page() -> None:
+    report = build_report(rolled_back().item())
+    first, *others = report.conditions
+    assert f"<td>{first.breached_for} of 2m</td>" in render_page(report, None, [])
+    at_once = first.model_copy(update={"breached_for": "0s", "allowed_for": "0s"})
+    text = render_page(report.model_copy(update={"conditions": (at_once, *others)}), None, [])
+    assert "<td>at this look</td>" in text
+    assert "0s of 0s" not in text
+
+
 def test_the_page_holds_the_drawn_history(table: Path) -> None:
     item = slow(rolled_back().item())
     report = build_report(item)
