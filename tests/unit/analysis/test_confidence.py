@@ -15,13 +15,22 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import binom, norm
 
-from signalcanary_workloads.analysis.anytime import Anytime, AnytimeEvidence, Reference, judge_rows
+from signalcanary_workloads.analysis.along import bounds_along
+from signalcanary_workloads.analysis.anytime import (
+    Anytime,
+    AnytimeEvidence,
+    Reference,
+    judge_rows,
+    prior_variance,
+)
 from signalcanary_workloads.analysis.confidence import LEVELS, MovingMeans, long_run_variance
 from signalcanary_workloads.analysis.critical import (
     SPAN_MS,
+    block_length_ms,
     critical_value,
     critical_values,
     moving_windows,
+    union_level,
 )
 from signalcanary_workloads.analysis.rows import Bools, Floats, Ints
 
@@ -66,7 +75,7 @@ def test_critical_values_are_the_crossing_rate_of_a_moving_window() -> None:
     assert 0.10 < crossed / 300 < 0.24
 
 
-def test_the_windows_together_spend_the_level() -> None:
+def test_the_windows_together_spend_what_makes_the_level() -> None:
     span, level = 8_640, 0.05
     windows = moving_windows(span)
     *moving, whole = critical_values(span, len(windows), level)
@@ -74,8 +83,31 @@ def test_the_windows_together_spend_the_level() -> None:
         span / w * z * norm.pdf(z) + norm.sf(z) for w, z in zip(windows, moving, strict=True)
     )
     spent += np.log(span / windows[0]) / 2 * whole * norm.pdf(whole) + norm.sf(whole)
-    assert spent == pytest.approx(level, rel=1e-6)
+    assert spent == pytest.approx(union_level(level), rel=1e-6)
     assert list(critical_values(span, 3, level)[:3]) == moving[:3]
+
+
+@pytest.mark.parametrize(("horizon", "runs"), [(10, 15 * RUNS), (60, 80 * RUNS), (900, 400 * RUNS)])
+def test_a_bound_of_independent_blocks_fails_as_often_as_its_level_says(
+    horizon: int, runs: int
+) -> None:
+    # One row a block, with the variance that the prior says of a row, a mean of 0, and a look at
+    # each block of 48 h: how often is the mean ever shown to be below 0?
+    rng = np.random.default_rng(27)
+    block_ms = block_length_ms(horizon * 1_000)
+    blocks = SPAN_MS // block_ms
+    ts_ms, known = np.arange(blocks) * block_ms, np.arange(1, blocks + 1)
+    spread = np.sqrt(prior_variance(horizon * 1_000))
+    failed = np.zeros(len(LEVELS), np.int64)
+    for _ in range(runs):
+        rows = spread * rng.standard_normal((blocks, spread.size))
+        upper = bounds_along(ts_ms, rows, known, horizon * 1_000, 0)["auc"].upper
+        failed += (upper < 0.0).any(axis=1)
+    rates = {level: float(n) / runs for level, n in zip(LEVELS, failed, strict=True)}
+    print(f"horizon {horizon} s, {blocks} blocks, {runs} histories: {rates}")
+    for level, n in zip(LEVELS, failed, strict=True):
+        assert n <= at_most(level, runs)
+    assert failed[0] >= binom.ppf(0.001, runs, LEVELS[0] / 2), "the level is not made use of"
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 60, 5_000])

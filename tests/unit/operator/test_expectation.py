@@ -36,8 +36,8 @@ def test_a_rollout_of_two_days_has_nothing_to_be_told() -> None:
 def test_a_short_stage_is_told_what_it_can_prove_and_how_long_to_make_it() -> None:
     (line,) = describe(spec_of("1h", {"metric": AUC, "below": 0.55}))
     assert line.startswith(f"{AUC} < 0.55: the test window and 1h of stages give about 2,088 rows")
-    assert "which prove it kept only at 0.640 and above (with 95 % confidence)" in line
-    assert "at 0.58 expect about 13h: write stages of that much in all" in line
+    assert "which prove it kept only at 0.636 and above (with 95 % confidence)" in line
+    assert "at 0.58 expect about 12h: write stages of that much in all" in line
 
 
 def test_stages_of_the_length_told_are_enough() -> None:
@@ -50,7 +50,7 @@ def test_a_replay_proves_as_much_in_less_time() -> None:
     assert line.startswith(
         f"{AUC} < 0.55: the test window and 30s of stages, 1h of market time, give about 2,088 rows"
     )
-    assert "at 0.58 expect about 13h of market time: write stages of 7m in all" in line
+    assert "at 0.58 expect about 12h of market time: write stages of 6m in all" in line
     assert describe(spec_of("7m", condition), 120) == []
     (line,) = expect(spec_of("30s", condition), 120)
     (same,) = expect(spec_of("1h", condition))

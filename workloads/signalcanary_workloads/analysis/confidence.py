@@ -6,17 +6,18 @@ but for the stated chance, and so may be watched for as long as one likes.
 
 How: rows are summed over blocks of time. Two kinds of window end now, and share the level:
 
-- **moving** windows of 16, 32, 64, … blocks. Their standardised mean is a Slepian process, which
-  crosses z at the rate z·φ(z) a window length (D. Slepian, Bell System Tech. J. 40, 1961; D.
-  Aldous, Probability Approximations via the Poisson Clumping Heuristic, 1989). Short ones find
+- **moving** windows of 16, 23, 32, 45, … blocks. Their standardised mean is a Slepian process,
+  which crosses z at the rate z·φ(z) a window length (D. Slepian, Bell System Tech. J. 40, 1961;
+  D. Aldous, Probability Approximations via the Poisson Clumping Heuristic, 1989). Short ones find
   a large change soon, long ones a small one within hours;
 - the **whole** history, whose standardised mean is an Ornstein–Uhlenbeck process in log time,
   with the rate z·φ(z)/2 a unit of it: there z may be smaller, so that what has been bad from
   the beginning is found soonest.
 
-A bound is the window's mean ± z standard errors, z such that these rates add up to the level
-over the span; of all windows the narrowest speaks. Each side has the whole level, as a rollback
-asks one of them. That is a confidence sequence of finite horizon, by a union bound. One that holds
+A bound is the window's mean ± z standard errors, z such that these rates add up, over the span, to
+what makes any of them fail with the level (`critical.union_level`: they share rows, so they fail
+together); of all windows the narrowest speaks. Each side has the whole level, as a rollback asks
+one of them. That is a confidence sequence of finite horizon, by a union bound. One that holds
 for ever (I. Waudby-Smith et al., Annals of Statistics 52, 2024) would be sharper for a mean that
 never changes, but in it two healthy days outweigh an hour of failure. The error rates are
 measured in tests/unit/analysis/test_confidence.py.
