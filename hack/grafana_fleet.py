@@ -7,7 +7,7 @@ from grafana_kit import (
     BY_TRACK,
     DULL,
     LISTED,
-    LONG_NAMES,
+    LONGEST,
     PHASES,
     SHADES_OF_RED,
     STACKED,
@@ -58,7 +58,7 @@ BY_WORKLOAD = {
 IS_IT_FINE: tuple[Panel | str, ...] = (
     "Is it fine?",
     number(
-        "Does one operator lead?",
+        "One leader?",
         {"": "sum(signalcanary_leader) or vector(0)"},
         help="Exactly one replica decides. None: nobody decides, pods of rollouts run on.",
         no_value="No operator is scraped",
@@ -67,7 +67,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         runbook="SignalCanaryNoLeader",
     ),
     number(
-        "When did it last look?",
+        "Last look?",
         {"": "time() - max(signalcanary_last_poll_round_timestamp_seconds)"},
         help="Since the last round over all rollouts. Red from a minute on: the loop stands still.",
         no_value="No operator is scraped",
@@ -76,7 +76,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         runbook="SignalCanaryPollerStalled",
     ),
     number(
-        "Is anything breached?",
+        "Any breach?",
         {"": count(by_rollout(f'{VERDICT}{{verdict="Breached"}}'))},
         help="Rollouts with a condition that is beyond its threshold for certain. They are taken "
         "back by themselves.",
@@ -86,7 +86,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         runbook="SignalCanaryBreached",
     ),
     number(
-        "Is anything rolled back?",
+        "Any rollback?",
         {"": count('signalcanary_rollout_phase{phase=~"RollingBack|RolledBack"}')},
         help="Rollouts whose last version was taken back, and not changed since. Stable serves.",
         no_value="no",
@@ -95,19 +95,19 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         runbook="SignalCanaryRolledBack",
     ),
     number(
-        "What cannot be judged?",
+        "Any unjudged?",
         {
             "": count(by_rollout(UNJUDGED)),
         },
         help="Rollouts whose stage stands still: too few rows, nothing fresh, or a metrics source "
         "that cannot be read.",
-        no_value="nothing",
+        no_value="no",
         unit="none",
-        defaults=said(("nothing", "green"), "orange"),
+        defaults=said(("no", "green"), "orange"),
         runbook="SignalCanaryHeld",
     ),
     number(
-        "How old is live data?",
+        "Age of live data?",
         {"": f'time() - min(max by ({OF_WORKLOAD}, symbol) ({LAST}{{track="stable"}}))'},
         help="Of all stable tracks, which consumers rely on. Red from 5 min on.",
         no_value="Nothing is stable yet",
@@ -223,7 +223,7 @@ WHAT_HAPPENED: tuple[Panel | str, ...] = (
         no_value="The operator shows no rollout",
         width=24,
         height=8,
-        options={"perPage": 20},
+        options={"perPage": 12},
         defaults=mapped(PHASES) | BY_SERIES,
     ),
     Panel(
@@ -261,12 +261,12 @@ WHAT_HAPPENED: tuple[Panel | str, ...] = (
         may_be_empty=True,
         width=24,
         height=6,
-        options=LONG_NAMES,
+        options=LONGEST,
         defaults={"min": 0} | SHADES_OF_RED | BY_SERIES,
         runbook="SignalCanaryBreached",
     ),
     Panel(
-        "What was decided in each hour before?",
+        "What was decided in the hour before?",
         {
             "{{phase}}: {{reason}}": "sum by (phase, reason) "
             "(increase(signalcanary_transitions_total[1h])) > 0"

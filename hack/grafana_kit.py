@@ -329,7 +329,7 @@ _SHOWN: dict[str, Json] = {
     "table": {"showHeader": True, "cellHeight": "sm", "footer": {"show": False}},
 }
 LISTED = {"legend": _LEGEND["list"]}
-LONG_NAMES = {"legend": {**_LEGEND["table"], "width": 480}}
+LONGEST = {"legend": {**_LEGEND["table"], "width": 480, "calcs": ["max"], "sortBy": "Max"}}
 
 
 def _defaults(panel: Panel) -> Json:

@@ -7,7 +7,7 @@ from grafana_kit import (
     BY_TRACK,
     DULL,
     LISTED,
-    LONG_NAMES,
+    LONGEST,
     PHASES,
     SHADES,
     SHADES_OF_RED,
@@ -68,7 +68,7 @@ def pairs(which: str, more: str = "") -> str:
 IS_IT_FINE: tuple[Panel | str, ...] = (
     "Is it fine?",
     number(
-        "In which phase is it?",
+        "Which phase?",
         {"{{version}}": phases("version", f"{ROLLOUT}, ")},
         help="The version that is under way, or was last, and its phase. Green is done, blue is "
         "under way, yellow waits, red is taken back.",
@@ -79,7 +79,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         runbook="SignalCanaryRolledBack",
     ),
     number(
-        "Which versions run?",
+        "Which versions?",
         {
             "{{track}} {{version}}": "max by (track, version) "
             f"(signalcanary_rollout_revision_info{{{ROLLOUT}}})"
@@ -92,7 +92,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         defaults=steps({None: DULL}),
     ),
     number(
-        "Which stage is observed?",
+        "Which stage?",
         {
             "{{stage}}": or_named(
                 f"max by (stage) (signalcanary_rollout_stage{{{ROLLOUT}}})", "stage", "none"
@@ -105,7 +105,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         defaults=steps({None: DULL, 1: "blue"}),
     ),
     number(
-        "Is anything breached?",
+        "Any breach?",
         {"": pairs(BREACHED)},
         help="How many conditions, on how many symbols, are beyond their threshold for certain. "
         "Held for its `for`, one is enough to take the canary back: nobody need act.",
@@ -115,18 +115,18 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         runbook="SignalCanaryBreached",
     ),
     number(
-        "What cannot be judged?",
+        "Any unjudged?",
         {"": pairs(UNJUDGED, BEGUN)},
         help="How many conditions, on how many symbols, are Inconclusive (too few rows), NoData "
         "or Error; the stage's clock stands still meanwhile. From the first stage on: while it "
         "warms up nothing can be judged.",
-        no_value="nothing",
+        no_value="no",
         unit="none",
-        defaults=said(("nothing", "green"), "orange"),
+        defaults=said(("no", "green"), "orange"),
         runbook="SignalCanaryHeld",
     ),
     number(
-        "How old is the live data?",
+        "Age of live data?",
         {
             "": "time() - min(max by (symbol) (signal_last_evaluation_timestamp_seconds"
             f'{{{SYMBOL}, track="stable"}}))'
@@ -229,7 +229,7 @@ WHY: tuple[Panel | str, ...] = (
         width=24,
         height=6,
         may_be_empty=True,
-        options=LONG_NAMES,
+        options=LONGEST,
         defaults={"min": 0} | SHADES_OF_RED,
         runbook="SignalCanaryBreached",
     ),
