@@ -11,6 +11,7 @@ from grafana_kit import (
     PHASES,
     SHADES_OF_RED,
     STACKED,
+    UNSEEN,
     VERDICTS,
     Dashboard,
     Panel,
@@ -26,7 +27,7 @@ from grafana_kit import (
     to_rollout,
     words,
 )
-from grafana_queries import annotations, phases
+from grafana_queries import annotations, or_named, phases
 
 WHOSE = "object_namespace, signalcanary"
 OF_WORKLOAD = "namespace, signalcanary"
@@ -41,7 +42,8 @@ LAST = "signal_last_evaluation_timestamp_seconds"
 
 
 def count(query: str) -> str:
-    return f"count({query}) or vector(0)"
+    """0 only where an operator is there to say so."""
+    return f"count({query}) or 0 * max(signalcanary_leader)"
 
 
 def by_rollout(query: str) -> str:
@@ -63,7 +65,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         help="Exactly one replica decides. None: nobody decides, pods of rollouts run on.",
         no_value="No operator is scraped",
         unit="none",
-        defaults=said(("yes", "green"), "red", of=1),
+        defaults=mapped({"none": "red", "yes": "green"}) | steps({None: "red"}),
         runbook="SignalCanaryNoLeader",
     ),
     number(
@@ -80,7 +82,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         {"": count(by_rollout(f'{VERDICT}{{verdict="Breached"}}'))},
         help="Rollouts with a condition that is beyond its threshold for certain. They are taken "
         "back by themselves.",
-        no_value="no",
+        no_value="No operator is scraped",
         unit="none",
         defaults=said(("no", "green"), "red"),
         runbook="SignalCanaryBreached",
@@ -89,7 +91,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         "Any rollback?",
         {"": count('signalcanary_rollout_phase{phase=~"RollingBack|RolledBack"}')},
         help="Rollouts whose last version was taken back, and not changed since. Stable serves.",
-        no_value="no",
+        no_value="No operator is scraped",
         unit="none",
         defaults=said(("no", "green"), "dark-red"),
         runbook="SignalCanaryRolledBack",
@@ -101,7 +103,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         },
         help="Rollouts whose stage stands still: too few rows, nothing fresh, or a metrics source "
         "that cannot be read.",
-        no_value="no",
+        no_value="No operator is scraped",
         unit="none",
         defaults=said(("no", "green"), "orange"),
         runbook="SignalCanaryHeld",
@@ -125,7 +127,10 @@ ROLLOUTS: tuple[Panel | str, ...] = (
     table(
         "How is each rollout? Choose one to see why",
         {
-            "phase": f"max by ({WHOSE}, version, phase, reason) (signalcanary_rollout_phase)",
+            "phase": or_named(
+                f"max by ({WHOSE}, version, phase, reason) (signalcanary_rollout_phase)",
+                reason="the operator shows no SignalCanary",
+            ),
             "breached": by_rollout(f'{VERDICT}{{verdict="Breached"}}'),
             "unjudged": by_rollout(UNJUDGED),
             "held": by_rollout("signalcanary_symbol_held"),
@@ -216,7 +221,7 @@ WHAT_HAPPENED: tuple[Panel | str, ...] = (
     timeline(
         "In which phase was each rollout?",
         {
-            NAMED: phases(WHOSE),
+            NAMED: or_named(phases(WHOSE), -1, object_namespace="none", signalcanary="none"),
         },
         help="Green is done, blue is under way, yellow waits, red is taken back. A click on a band "
         "leads to its rollout.",
@@ -224,7 +229,7 @@ WHAT_HAPPENED: tuple[Panel | str, ...] = (
         width=24,
         height=8,
         options={"perPage": 12},
-        defaults=mapped(PHASES) | BY_SERIES,
+        defaults=mapped({"the operator shows nothing": UNSEEN} | PHASES, since=-1) | BY_SERIES,
     ),
     Panel(
         "How many rollouts are in each phase?",

@@ -42,6 +42,8 @@ PHASES = {
 }
 DULL = "#3d4451"
 """Of what is neither well nor ill."""
+UNSEEN = "purple"
+"""Of what the operator, or Prometheus, does not show."""
 TIERS = {"Normal": "green", "Warning": "yellow", "Critical": "orange", "Rollback": "red"}
 
 
@@ -148,21 +150,20 @@ def all_called(word: str, colours: Sequence[str]) -> Json:
     return {"mappings": [{"type": "value", "options": options}]}
 
 
-def said(one: tuple[str, str], colour: str, *, of: float = 0, other: str = "") -> Json:
-    """One number as a word in its colour, and every other in another.
+def said(zero: tuple[str, str], colour: str, other: str = "") -> Json:
+    """0 as a word in its colour, and every other number in another.
 
     Args:
-        of: the number.
         other: what the others are called, from 1 to 99; nothing is the number itself.
     """
-    word, its_colour = one
+    word, its_colour = zero
     its = {"text": word, "color": its_colour, "index": 0}
-    mappings: list[Json] = [{"type": "value", "options": {f"{of:g}": its}}]
+    mappings: list[Json] = [{"type": "value", "options": {"0": its}}]
     if other:
         result = {"text": other, "color": colour, "index": 1}
         options = {"from": 1, "to": 99, "result": result}
         mappings.append({"type": "range", "options": options})
-    return {"mappings": mappings, **steps({None: colour})}
+    return {"mappings": mappings, **steps({None: UNSEEN, 1: colour})}
 
 
 def words(names: Mapping[str, str]) -> Json:
@@ -181,6 +182,12 @@ def line_at(value: float, colour: str = "red") -> Json:
     """A dashed line at a bound, which is in sight even where all values are far from it."""
     custom = {"thresholdsStyle": {"mode": "dashed"}, "axisSoftMax": value * 1.1, "axisSoftMin": 0}
     return {**steps({None: "transparent", value: colour}), "custom": custom}
+
+
+def grey_line_at(value: float, **custom: Any) -> Json:
+    """A dashed line at what nothing, or chance, would give."""
+    style = {"thresholdsStyle": {"mode": "dashed"}}
+    return {**steps({None: "transparent", value: "#8e8e8e"}), "custom": style | custom}
 
 
 # --------------------------------------------------------------------------- series by name

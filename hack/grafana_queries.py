@@ -62,9 +62,12 @@ def quantile(q: float, name: str, by: str) -> str:
     return f"histogram_quantile({q}, {rate(f'{name}_bucket', f'{by}, le')})"
 
 
-def or_named(query: str, label: str, name: str, value: int = 0) -> str:
-    """A series of that name in the place of none: a timeline has no words for nothing."""
-    return f'({query}) or on () label_replace(vector({value}), "{label}", "{name}", "", "")'
+def or_named(query: str, value: int = 0, **labels: str) -> str:
+    """A series with those labels in the place of none: a timeline has no words for nothing."""
+    named = f"vector({value})"
+    for label, text in labels.items():
+        named = f'label_replace({named}, "{label}", "{text}", "", "")'
+    return f"({query}) or on () {named}"
 
 
 GOOD = "Promoted|Ready|MetricsAvailable"

@@ -12,11 +12,13 @@ from grafana_kit import (
     SHADES,
     SHADES_OF_RED,
     TIERS,
+    UNSEEN,
     VERDICTS,
     Annotation,
     Dashboard,
     Panel,
     all_called,
+    grey_line_at,
     in_grey,
     line_at,
     link,
@@ -62,7 +64,7 @@ BEGUN = (
 def pairs(which: str, more: str = "") -> str:
     """How many pairs of a condition and a symbol have a verdict."""
     series = f'signalcanary_condition_verdict{{{ROLLOUT}, symbol=~"$symbol", {which}}}'
-    return f"count({series}{more}) or vector(0)"
+    return f"count({series}{more}) or 0 * max(signalcanary_rollout_phase{{{ROLLOUT}}})"
 
 
 IS_IT_FINE: tuple[Panel | str, ...] = (
@@ -75,14 +77,16 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         no_value="The operator shows no such rollout",
         unit="none",
         options={"textMode": "value_and_name"},
-        defaults=mapped(PHASES),
+        defaults=mapped(PHASES) | steps({None: UNSEEN}),
         runbook="SignalCanaryRolledBack",
     ),
     number(
         "Which versions?",
         {
-            "{{track}} {{version}}": "max by (track, version) "
-            f"(signalcanary_rollout_revision_info{{{ROLLOUT}}})"
+            "{{track}} {{version}}": or_named(
+                f"max by (track, version) (signalcanary_rollout_revision_info{{{ROLLOUT}}})",
+                track="none",
+            )
         },
         names=True,
         help="Stable serves; a canary is judged beside it, until it is promoted or taken back.",
@@ -95,7 +99,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         "Which stage?",
         {
             "{{stage}}": or_named(
-                f"max by (stage) (signalcanary_rollout_stage{{{ROLLOUT}}})", "stage", "none"
+                f"max by (stage) (signalcanary_rollout_stage{{{ROLLOUT}}})", stage="none"
             )
         },
         names=True,
@@ -109,7 +113,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         {"": pairs(BREACHED)},
         help="How many conditions, on how many symbols, are beyond their threshold for certain. "
         "Held for its `for`, one is enough to take the canary back: nobody need act.",
-        no_value="no",
+        no_value="The operator shows no such rollout",
         unit="none",
         defaults=said(("no", "green"), "red"),
         runbook="SignalCanaryBreached",
@@ -120,7 +124,7 @@ IS_IT_FINE: tuple[Panel | str, ...] = (
         help="How many conditions, on how many symbols, are Inconclusive (too few rows), NoData "
         "or Error; the stage's clock stands still meanwhile. From the first stage on: while it "
         "warms up nothing can be judged.",
-        no_value="no",
+        no_value="The operator shows no such rollout",
         unit="none",
         defaults=said(("no", "green"), "orange"),
         runbook="SignalCanaryHeld",
@@ -145,19 +149,19 @@ WHAT_HAPPENED: tuple[Panel | str, ...] = (
     "What happened, and when?",
     timeline(
         "In which phase was each version?",
-        {"{{version}}": phases("version", f"{ROLLOUT}, ")},
+        {"{{version}}": or_named(phases("version", f"{ROLLOUT}, "), -1, version="none")},
         help="A line for each version. It warms up, passes its stages, is promoted and succeeds; "
         "or, red, it is taken back.",
         no_value="The operator shows no such rollout",
         width=24,
         height=6,
-        defaults=mapped(PHASES),
+        defaults=mapped({"the operator shows nothing": UNSEEN} | PHASES, since=-1),
     ),
     timeline(
         "Which stage was observed?",
         {
             "{{stage}}": or_named(
-                f"max by (stage) (signalcanary_rollout_stage{{{ROLLOUT}}})", "stage", "none"
+                f"max by (stage) (signalcanary_rollout_stage{{{ROLLOUT}}})", stage="none"
             ),
         },
         help="A line for each stage. It is a blue band on the time axes below, too.",
@@ -167,13 +171,13 @@ WHAT_HAPPENED: tuple[Panel | str, ...] = (
     ),
     timeline(
         "Which conditions of the status were true?",
-        {"{{type}}": conditions_of_status()},
+        {"{{type}}": or_named(conditions_of_status(), 5, type="none")},
         help="Those of kubectl describe. Green is well, blue is under way, yellow waits for a "
         "person or a schedule, red is to be mended; what is not true has no band.",
         no_value="The operator shows no such rollout",
         height=8,
         options={"showValue": "never"},
-        defaults=all_called("true", ("green", "blue", "yellow", "red")),
+        defaults=all_called("true", ("green", "blue", "yellow", "red", UNSEEN)),
     ),
 )
 
@@ -181,22 +185,22 @@ WHY: tuple[Panel | str, ...] = (
     "Why was it decided so?",
     timeline(
         "What is the worst verdict of each condition?",
-        {"{{condition}}": verdicts("condition")},
+        {"{{condition}}": or_named(verdicts("condition"), -1, condition="none")},
         help="Over the symbols. Only Breached, held for its `for`, rolls back; a promotion needs "
         "all Ok. Unproven is within the threshold, but not for certain; Inconclusive has too few "
         "rows; NoData has nothing fresh; Error cannot be read.",
         no_value="Nothing is judged: there is no canary",
         may_be_empty=True,
-        defaults=mapped(VERDICTS),
+        defaults=mapped({"nothing is judged": "transparent"} | VERDICTS, since=-1),
         runbook="SignalCanaryBreached",
     ),
     timeline(
         "What is the worst verdict on each symbol?",
-        {"{{symbol}}": verdicts("symbol")},
+        {"{{symbol}}": or_named(verdicts("symbol"), -1, symbol="none")},
         help="Over the conditions. Choose one symbol above to see its conditions one by one.",
         no_value="Nothing is judged: there is no canary",
         may_be_empty=True,
-        defaults=mapped(VERDICTS),
+        defaults=mapped({"nothing is judged": "transparent"} | VERDICTS, since=-1),
     ),
     Panel(
         "Breached if $condition",
@@ -239,9 +243,8 @@ WHY: tuple[Panel | str, ...] = (
             "{{symbol}} {{condition}}": or_named(
                 "max by (symbol, condition) "
                 f'(signalcanary_condition_tier{{{ROLLOUT}, symbol=~"$symbol"}})',
-                "symbol",
-                "none",
                 -1,
+                symbol="none",
             )
         },
         help="Of conditions with warning or critical. Critical holds stages and promotion up; "
@@ -255,7 +258,7 @@ WHY: tuple[Panel | str, ...] = (
         "Which symbols were held back?",
         {
             "{{symbol}}": or_named(
-                f"max by (symbol) (signalcanary_symbol_held{{{ROLLOUT}}})", "symbol", "none"
+                f"max by (symbol) (signalcanary_symbol_held{{{ROLLOUT}}})", symbol="none"
             )
         },
         help="Symbols that stay on the revision before, with rollback.scope Symbol or Quorum.",
@@ -278,15 +281,14 @@ SIGNAL: tuple[Panel | str, ...] = (
         "How well are rises ranked above falls? (AUC, active regime)",
         {
             "{{track}} {{symbol}}": of_workload(AUC, AT_HORIZON),
-            "coin toss": "vector(0.5)",
         },
-        help="1 is perfect, 0.5 a coin toss. The canary's lines are solid, those of stable dotted. "
-        "Two hours of rows swing by some 0.05 by chance: what is certain is shown above, by the "
-        "conditions.",
+        help="1 is perfect, 0.5 (grey) a coin toss. The canary's lines are solid, those of stable "
+        "dotted. Half an hour of rows swings by some 0.05 by chance: what is certain is shown "
+        "above, by the conditions.",
         no_value="No AUC yet: the windows fill",
         unit="none",
-        defaults={"decimals": 3, "custom": {"axisSoftMin": 0.45, "axisSoftMax": 0.65}},
-        overrides=(*BY_TRACK, in_grey("coin toss", is_named=True)),
+        defaults={"decimals": 3} | grey_line_at(0.5, axisSoftMin=0.45, axisSoftMax=0.65),
+        overrides=BY_TRACK,
         runbook="signal_analysis_slice_auc_low",
     ),
     Panel(
@@ -295,15 +297,14 @@ SIGNAL: tuple[Panel | str, ...] = (
             "{{symbol}}": of_workload("signal_difference", f'{AT_HORIZON}, metric="{AUC}"'),
             "{{symbol}} from": evidence(AUC, "difference_lower"),
             "{{symbol}} to": evidence(AUC, "difference_upper"),
-            "no difference": "vector(0)",
         },
         help="Canary − stable on the same rows, with the 95 % interval of one look (grey): above 0 "
         "the canary ranks better. Nothing in a first rollout, which has no stable beside it.",
         no_value="No canary beside a stable version",
         unit="none",
         may_be_empty=True,
-        defaults={"decimals": 3} | SHADES,
-        overrides=(in_grey("/ (from|to)$/"), in_grey("no difference", is_named=True)),
+        defaults={"decimals": 3} | SHADES | grey_line_at(0, axisSoftMin=-0.05, axisSoftMax=0.05),
+        overrides=(in_grey("/ (from|to)$/"),),
     ),
     Panel(
         "How far off are the probabilities? (ECE)",

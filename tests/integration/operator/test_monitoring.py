@@ -75,7 +75,7 @@ def queries() -> Iterator[str]:
     """All that is asked of Prometheus: by rules, panels and variables of dashboards."""
     yield from (rule["expr"] for rule in rules())
     for dashboard in dashboards.DASHBOARDS.values():
-        yield from (query for query in dashboard.queries if not query.startswith("vector("))
+        yield from dashboard.queries
         yield from (variable["definition"] for variable in dashboard.variables)
 
 
@@ -181,6 +181,18 @@ def test_every_panel_asks_a_question_and_says_what_is_well_what_nothing_means_an
         assert not panel.runbook or f"\n### {panel.runbook}\n" in RUNBOOKS, panel.runbook
     titles = [(name, panel.title) for name, panel in panels()]
     assert len(titles) == len(set(titles))
+
+
+def test_nothing_is_green_where_nothing_is_shown() -> None:
+    """A number without a value has the colour of the least; a timeline has no word for nothing."""
+    for _, panel in panels():
+        if panel.kind == "stat":
+            assert panel.defaults["thresholds"]["steps"][0]["color"] != "green", panel.title
+            assert not any("or vector(0)" in q for q in panel.queries.values()) or (
+                panel.title == "One leader?"
+            ), panel.title
+        if panel.kind == "state-timeline":
+            assert all(" or on () label_replace(" in q for q in panel.queries.values()), panel.title
 
 
 def test_every_label_of_a_legend_is_one_that_the_query_keeps() -> None:
