@@ -88,8 +88,13 @@ def failed(world: World, reason: str) -> float:
     return world.counted("report_write_failures_total", reason=reason)
 
 
+def create(world: World, version: str = "v1") -> None:
+    """With a stage that is soon over."""
+    world.create(version=version, stages=[{"name": "canary", "duration": "2m"}])
+
+
 async def roll_back(world: World, version: str) -> None:
-    world.create(version=version)
+    create(world, version)
     await world.settle()
     world.source.values["platt_ece"] = 0.5
     await world.rounds(20, 10.0)
@@ -123,7 +128,7 @@ class _References(HTMLParser):
 async def test_each_end_becomes_three_files_whose_names_sort_by_time(
     world: World, root: str
 ) -> None:
-    world.create()
+    create(world)
     await world.promote()
     await roll_back(world, "v2")
     await world.write()
@@ -147,7 +152,7 @@ async def test_each_end_becomes_three_files_whose_names_sort_by_time(
 
 async def test_a_page_opens_without_a_network(on_volume: World, folder: Path) -> None:
     on_volume.source.history = curve
-    on_volume.create()
+    create(on_volume)
     await on_volume.promote()
     await on_volume.write()
     (page,) = (text for key, text in written(str(folder)).items() if key.endswith(HTML_FILE))
@@ -158,7 +163,7 @@ async def test_a_page_opens_without_a_network(on_volume: World, folder: Path) ->
 
 
 async def test_status_links_the_last_report_once_it_is_there(world: World, root: str) -> None:
-    world.create()
+    create(world)
     await world.promote()
     (kept,) = config_maps(world)
     link = {"time": link_time(kept), "configMap": kept["metadata"]["name"]}
@@ -173,7 +178,7 @@ async def test_status_links_the_last_report_once_it_is_there(world: World, root:
     world.cluster.calls.clear()
     await world.rounds(20, 31.0)
     assert world.cluster.calls == [], "at rest nothing is written"
-    world.create(version="v2")
+    create(world, "v2")
     await world.settle()
     assert world.status()["report"]["url"] == f"{root}/{key}", "until the next one has ended"
 
@@ -187,7 +192,7 @@ def link_time(config_map: dict[str, Any]) -> str:
 async def test_what_is_pending_at_a_kill_is_written_by_the_next_process(
     world: World, root: str
 ) -> None:
-    world.create()
+    create(world)
     await world.promote()
     await roll_back(world, "v2")
     assert written(root) == {}
@@ -208,7 +213,7 @@ async def test_a_decision_whose_report_nobody_could_make_for_hours_is_in_the_rec
             raise ClusterError("away")
 
     world.cluster.before = away
-    world.create()
+    create(world)
     await world.promote()
     assert config_maps(world) == []
     world.restart()  # killed, and down for a night
@@ -228,7 +233,7 @@ async def test_a_kill_before_it_is_noted_changes_no_byte_and_loses_no_link(
             raise ClusterError("away")
 
     world.cluster.before = away
-    world.create()
+    create(world)
     await world.promote()
     await world.write()
     first = written(root)
@@ -271,7 +276,7 @@ async def test_a_volume_that_refuses_keeps_no_decision_from_being_made(
 ) -> None:
     world = on_volume
     with no_rights(folder):
-        world.create()
+        create(world)
         await world.promote()
         await world.write()
         await world.write()  # its pause is not over
@@ -290,7 +295,7 @@ async def test_a_volume_that_refuses_keeps_no_decision_from_being_made(
 async def test_a_volume_that_comes_later_gets_what_has_waited(folder: Path) -> None:
     late = folder / "mounted"
     world = World(files=ReportFiles(FilesSettings(str(late))))
-    world.create()
+    create(world)
     await world.promote()
     await world.write()
     assert failed(world, "ENOENT") == 1
@@ -304,7 +309,7 @@ async def test_a_server_that_is_away_gets_the_report_when_it_is_back(s3: Any) ->
     root = f"s3://{s3.make_bucket()}"
     world = World(files=ReportFiles(FilesSettings(root)))
     s3.stop()
-    world.create()
+    create(world)
     await world.promote()
     assert world.phase() == "Succeeded"
     await world.write()
@@ -325,7 +330,7 @@ async def test_keys_are_read_at_each_attempt_and_a_bucket_says_why_it_refuses(
     settings = FilesSettings(root, s3.url, "us-east-1", folder)
     (folder / "AWS_REGION").write_text("eu-nowhere-1")  # what the chart says goes before it
     world = World(files=ReportFiles(settings))
-    world.create()
+    create(world)
     await world.promote()
     await world.write()
     assert failed(world, "credentials") == 1
@@ -364,7 +369,7 @@ async def test_a_storage_that_hangs_holds_nothing_up() -> None:
     assert world.writer is not None
     task = asyncio.create_task(world.writer.run())
     try:
-        world.create()
+        create(world)
         await world.promote()
         assert pending(world) == 1
         await roll_back(world, "v2")
@@ -378,7 +383,7 @@ async def test_a_storage_that_hangs_holds_nothing_up() -> None:
 async def test_an_object_that_is_deleted_meanwhile_takes_no_report_along(
     on_volume: World, folder: Path
 ) -> None:
-    on_volume.create()
+    create(on_volume)
     await on_volume.promote()
     on_volume.cluster.drop(Kind.SIGNAL_CANARY, "demo")
     for item in config_maps(on_volume):
@@ -400,7 +405,7 @@ async def test_a_config_map_that_is_refused_does_not_keep_the_files_from_being_w
             raise Refused("over quota")
 
     on_volume.cluster.before = refuse
-    on_volume.create()
+    create(on_volume)
     await on_volume.promote()
     await on_volume.write()
     assert len(written(str(folder))) == 3
@@ -431,7 +436,7 @@ async def test_a_forged_report_is_not_written_outside_its_namespace_and_name(
     on_volume: World, folder: Path
 ) -> None:
     world = on_volume
-    world.create()
+    create(world)
     await world.promote()
     await world.write()
     before = written(str(folder))
@@ -448,7 +453,7 @@ async def test_a_forged_report_is_not_written_outside_its_namespace_and_name(
 async def test_more_than_fit_in_memory_are_found_again(on_volume: World, folder: Path) -> None:
     world, room, count = on_volume, 6, 15
     world.limits = Limits(pending=room)
-    world.create()
+    create(world)
     await world.promote()
     (kept,) = config_maps(world)
     report = Report.model_validate_json(kept["data"][JSON_FILE])
@@ -469,7 +474,7 @@ async def test_more_than_fit_in_memory_are_found_again(on_volume: World, folder:
 async def test_what_is_still_to_be_written_is_not_pruned(on_volume: World, folder: Path) -> None:
     world = on_volume
     with no_rights(folder):
-        world.create()
+        create(world)
         await world.promote()
         for n in range(LIMIT + 2):
             await roll_back(world, f"bad-{n}")
@@ -487,7 +492,7 @@ async def test_a_new_root_gets_the_reports_that_are_kept(folder: Path) -> None:
     for root in roots:
         root.mkdir()
     world = World(files=ReportFiles(FilesSettings(str(roots[0]))))
-    world.create()
+    create(world)
     await world.promote()
     await world.write()
     await world.rounds(1)
@@ -531,7 +536,7 @@ async def test_the_page_shows_the_metrics_over_time_if_the_source_has_them(
         return curve(query, first, last)
 
     on_volume.source.history = history
-    on_volume.create()
+    create(on_volume)
     await on_volume.promote()
     await on_volume.write()
     (page,) = (text for key, text in written(str(folder)).items() if key.endswith(HTML_FILE))
@@ -566,7 +571,7 @@ async def test_the_page_says_why_it_does_not(
         return list(answer)
 
     on_volume.source.history = history
-    on_volume.create()
+    create(on_volume)
     await on_volume.promote()
     await on_volume.write()
     (page,) = (text for key, text in written(str(folder)).items() if key.endswith(HTML_FILE))
