@@ -305,6 +305,25 @@ async def test_a_volume_that_comes_later_gets_what_has_waited(folder: Path) -> N
     assert len(written(str(late))) == 3
 
 
+async def test_a_report_that_alone_is_refused_is_in_nobody_s_way(
+    on_volume: World, folder: Path
+) -> None:
+    (folder / "default").mkdir()
+    (folder / "default/demo").touch()  # where its folder is to be
+    for name in ("demo", "other"):
+        on_volume.create(name, stages=[{"name": "canary", "duration": "2m"}])
+        await on_volume.promote(name)
+    for _ in range(2):
+        await on_volume.write()
+        on_volume.seconds += 300
+    assert pending(on_volume) == 1
+    assert failed(on_volume, "ENOTDIR") > 0
+    assert len(written(str(folder / "default/other"))) == 3
+    (folder / "default/demo").unlink()
+    await on_volume.write()
+    assert pending(on_volume) == 0
+
+
 async def test_a_server_that_is_away_gets_the_report_when_it_is_back(s3: Any) -> None:
     root = f"s3://{s3.make_bucket()}"
     world = World(files=ReportFiles(FilesSettings(root)))
