@@ -39,7 +39,6 @@ from signalcanary import (
 from signalcanary.api import MAX_STAGES, OnDeadline, SignalCanarySpec
 from signalcanary.commands import Verb
 from signalcanary.contract import Track, format_duration
-from signalcanary.evaluate import Judgement
 from signalcanary.hand import needs_approval, obey, obstacle
 from signalcanary.look import Look
 from signalcanary.moves import canary_of as _canary
@@ -285,24 +284,14 @@ def _is_held(look: Look, state: RolloutState) -> bool:
     want of an approval or of an open window."""
     if state.hand.pause is not None:
         return True
-    return _awaits_approval(look, state) or _find_wait(look, state) is not None
+    return awaits_approval(look, state) or find_wait(look, state) is not None
 
 
-def find_wait(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    seen: Observations,
-    judgements: tuple[Judgement, ...],
-    now: datetime,
-) -> Wait | None:
+def find_wait(look: Look, state: RolloutState) -> Wait | None:
     """What the rollout waits for where nothing of the canary keeps it from going on."""
-    return _find_wait(Look(spec, seen, now, judgements), state)
-
-
-def _find_wait(look: Look, state: RolloutState) -> Wait | None:
     if state.phase is Phase.WAITING:
         return waiting.to_start(look, state)
-    if state.hand.pause is not None or _awaits_approval(look, state):
+    if state.hand.pause is not None or awaits_approval(look, state):
         return None  # it is not ready, whatever windows and others say
     return waiting.to_move(look, state) if _could_move(look, state) else None
 
@@ -321,18 +310,8 @@ def _could_move(look: Look, state: RolloutState) -> bool:
     return False
 
 
-def awaits_approval(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    seen: Observations,
-    judgements: tuple[Judgement, ...],
-    now: datetime,
-) -> bool:
+def awaits_approval(look: Look, state: RolloutState) -> bool:
     """Whether nothing but a person's approval keeps the stage from ending."""
-    return _awaits_approval(Look(spec, seen, now, judgements), state)
-
-
-def _awaits_approval(look: Look, state: RolloutState) -> bool:
     is_asked = state.phase is Phase.PROGRESSING and needs_approval(look.spec, state)
     return is_asked and _has_passed(look, state)
 
@@ -357,7 +336,7 @@ def _call_people(look: Look, state: RolloutState) -> RolloutState:
     stands = {APPROVAL_NEEDED: wants_approval, DEADLINE_HELD: is_held}
     standing = tuple(call for call in state.calls if stands.get(call.reason))
     state = replace(state, calls=standing)
-    if not _awaits_approval(look, state):
+    if not awaits_approval(look, state):
         return state
     why = calls.to_approve(state, look.seen)
     return moves.call(state, look.now, APPROVAL_NEEDED, why)

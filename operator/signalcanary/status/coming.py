@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from signalcanary import calls, waiting
 from signalcanary.aftermath import time_left
 from signalcanary.api import OnNoData, SignalCanarySpec, Tier
 from signalcanary.commands import Verb
 from signalcanary.contract import Track, format_duration
-from signalcanary.evaluate import Judgement, Verdict
+from signalcanary.evaluate import Verdict
 from signalcanary.guards import until_due
 from signalcanary.hand import needs_approval
 from signalcanary.lifecycle import awaits_approval, find_wait, until_deadline
+from signalcanary.look import Look
 from signalcanary.moves import stage_index
 from signalcanary.rollout import (
     ARMED,
     DEADLINE_HELD,
     SILENCE,
     STARTING,
-    Observations,
     Phase,
     RolloutState,
     judged_spec,
@@ -28,20 +28,15 @@ from signalcanary.status.words import clock_time, seconds, version_of
 from signalcanary.windows import Wait, shown
 
 
-def describe_next(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    seen: Observations,
-    now: datetime,
-) -> str:
+def describe_next(look: Look, state: RolloutState) -> str:
     """What happens next, and when."""
-    wait = find_wait(spec, state, seen, judgements, now)
+    spec, seen, now = look.spec, look.seen, look.now
+    wait = find_wait(look, state)
     if state.phase is Phase.WAITING:
         return f"starts {version_of(state)}{_once_open(wait)}"
     if state.phase not in ARMED:
-        return _at_rest(spec, state, now)
-    urgent = _rollback(spec, state, judgements, now)
+        return _at_rest(look, state)
+    urgent = _rollback(look, state)
     if urgent:
         return urgent
     if seen.metrics.failure is not None:
@@ -67,7 +62,7 @@ def describe_next(
             return (
                 f"stage {first.name} ({format_duration(first.duration)}) starts once every "
                 f"condition can be judged on every canary symbol{_once_open(wait)}"
-            ) + _otherwise(spec, state, seen, now)
+            ) + _otherwise(look, state)
         case Phase.PROMOTING:
             assert state.canary is not None
             problem = seen.track(Track.STABLE, state.canary).problem
@@ -75,7 +70,7 @@ def describe_next(
                 f"{state.canary.version} becomes stable once its pods on the full set are ready "
                 f"and {'nothing is breached' if state.hand.promote else _all_good(spec)}"
                 f"{_once_open(wait)}"
-            ) + _otherwise(spec, state, seen, now)
+            ) + _otherwise(look, state)
             return text + (f"; now: {problem}" if problem else "")
     index = stage_index(spec, state)
     if index is None or state.stage_clock is None:
@@ -85,26 +80,27 @@ def describe_next(
         f"stage {spec.stages[index + 1].name}" if index + 1 < len(spec.stages) else "the promotion"
     )
     if needs_approval(spec, state):
-        if awaits_approval(spec, state, seen, judgements, now):
+        if awaits_approval(look, state):
             return calls.once_approved(state, seen, then)
         then += " (once approved)"
     if wait is not None:
         return f"{then}{_once_open(wait)}, if all is well then"
     if left <= timedelta(0) or state.hand.skip is not None:
-        return f"{then} as soon as {_all_good(spec)}" + _otherwise(spec, state, seen, now)
+        return f"{then} as soon as {_all_good(spec)}" + _otherwise(look, state)
     opens = waiting.opens_at(spec, spec.stages[index], now + left)
     if opens is None or opens > now + left:
         then += f" (not before {shown(opens)})" if opens else " (in no window to come)"
     if state.stage_clock.blind_since is not None:
         text = f"{then} after {seconds(left)} more of observed time; the clock stands still now"
-        return text + _otherwise(spec, state, seen, now)
+        return text + _otherwise(look, state)
     when = f"in {seconds(left)}, at about {clock_time(now + left)}"
-    if any(j.is_critical for j in judgements):
+    if any(j.is_critical for j in look.judgements):
         return f"{then} {when} at the earliest, once nothing is critical"
     return f"{then} {when}, if all stays Ok"
 
 
-def _at_rest(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
+def _at_rest(look: Look, state: RolloutState) -> str:
+    spec, now = look.spec, look.now
     match state.phase:
         case Phase.VERIFYING_ROLLBACK:
             rules, checks, left = spec.rollback.verify, state.checks, time_left(spec, state, now)
@@ -133,20 +129,16 @@ def _at_rest(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> str:
             ) + (f", or set it back to {state.stable.version}" if state.stable else "")
 
 
-def _rollback(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    now: datetime,
-) -> str | None:
+def _rollback(look: Look, state: RolloutState) -> str | None:
     """The rollback that comes first if nothing changes."""
+    spec, now = look.spec, look.now
     due = [
         (
             until_due(spec, judgement.debounce, timer, state.streaks.get(key), now),
             f"{judgement.condition.bound()} ends",
             judgement.symbol,
         )
-        for judgement in judgements
+        for judgement in look.judgements
         if judgement.verdict is Verdict.BREACHED
         and (timer := state.timers.get(key := (judgement.condition.key, judgement.symbol)))
     ]
@@ -161,7 +153,7 @@ def _rollback(
     ]
     if not due:
         return None
-    overdue = _deadline_in(spec, state, now)
+    overdue = _deadline_in(look, state)
     if overdue is not None:
         what = f"stage {state.stage}" if state.phase is Phase.PROGRESSING else state.phase.value
         due.append((overdue, f"{what} ends", ""))
@@ -173,26 +165,24 @@ def _rollback(
     return f"{what} in {seconds(left)}, at about {clock_time(now + left)}, unless {why}"
 
 
-def _otherwise(
-    spec: SignalCanarySpec, state: RolloutState, seen: Observations, now: datetime
-) -> str:
+def _otherwise(look: Look, state: RolloutState) -> str:
     """What the deadline does, while its clock runs; or what a person may do about one that only
     holds."""
     if any(call.reason == DEADLINE_HELD for call in state.calls):
-        how = calls.command(Verb.ABORT, state, seen)
+        how = calls.command(Verb.ABORT, state, look.seen)
         return f"; held beyond its deadline until then, or until a person takes it back: {how}"
-    left = _deadline_in(spec, state, now)
+    left = _deadline_in(look, state)
     if left is None:
         return ""
     left = max(left, timedelta(0))
-    return f"; otherwise rolls back in {seconds(left)}, at about {clock_time(now + left)}"
+    return f"; otherwise rolls back in {seconds(left)}, at about {clock_time(look.now + left)}"
 
 
-def _deadline_in(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> timedelta | None:
+def _deadline_in(look: Look, state: RolloutState) -> timedelta | None:
     """Time until the deadline rolls back; None while its clock stands still."""
     clock = state.phase_clock
     is_running = clock is not None and clock.blind_since is None
-    return until_deadline(spec, state, now) if is_running else None
+    return until_deadline(look.spec, state, look.now) if is_running else None
 
 
 def _once_open(wait: Wait | None) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from signalcanary import calls, explain
-from signalcanary.api import SignalCanarySpec
-from signalcanary.evaluate import Judgement, Verdict
+from signalcanary.evaluate import Verdict
 from signalcanary.lifecycle import awaits_approval, find_wait
+from signalcanary.look import Look
 from signalcanary.rollout import (
     DEADLINE_HELD,
     JUDGED,
     SYMBOLS_HELD,
     TAKEN_BACK,
-    Observations,
     Phase,
     RolloutState,
 )
@@ -24,18 +22,13 @@ from signalcanary.wire import format_instant
 
 
 def render_conditions(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    seen: Observations,
-    previous: Mapping[str, Any],
-    now: datetime,
+    look: Look, state: RolloutState, previous: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """All of them, each with the time at which it last changed."""
     moving = state.phase in JUDGED | {Phase.WAITING, Phase.ROLLING_BACK}
-    failure = seen.metrics.failure
-    needed = awaits_approval(spec, state, seen, judgements, now)
-    wait = find_wait(spec, state, seen, judgements, now)
+    failure = look.seen.metrics.failure
+    needed = awaits_approval(look, state)
+    wait = find_wait(look, state)
     held = next((call for call in state.calls if call.reason == DEADLINE_HELD), None)
     is_done, is_rolled_back = state.phase is Phase.SUCCEEDED, state.phase is Phase.ROLLED_BACK
     # What soaks serves everywhere, but is not done.
@@ -48,7 +41,7 @@ def render_conditions(
         "Ready": (is_done, *_why(is_done, state)),
         "Reconciling": (moving, *_why(moving, state)),
         "Stalled": (is_rolled_back, *_why(is_rolled_back, state)),
-        "Degraded": _degraded(spec, state, judgements, seen, now),
+        "Degraded": _degraded(look, state),
         "Paused": (
             state.hand.pause is not None,
             "PausedByPerson" if state.hand.pause else "NotPaused",
@@ -84,25 +77,19 @@ def render_conditions(
             "message": message,
             "lastTransitionTime": before[kind]["lastTransitionTime"]
             if kind in before and before[kind]["status"] == str(is_true)
-            else format_instant(now),
+            else format_instant(look.now),
             "observedGeneration": state.observed_generation,
         }
         for kind, (is_true, reason, message) in wanted.items()
     ]
 
 
-def _degraded(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    seen: Observations,
-    now: datetime,
-) -> tuple[bool, str, str]:
+def _degraded(look: Look, state: RolloutState) -> tuple[bool, str, str]:
     """Whether it is, the reason and the message."""
     if state.phase in TAKEN_BACK:
         return True, state.reason, words.why(state)
-    if any(j.verdict is Verdict.BREACHED for j in judgements):
-        return True, "ConditionBreached", words.describe(spec, state, judgements, seen, now)
+    if any(j.verdict is Verdict.BREACHED for j in look.judgements):
+        return True, "ConditionBreached", words.describe(look, state)
     if left_out := sorted({*state.held, *state.kept}):
         return True, SYMBOLS_HELD, f"held back: {explain.names(left_out)}"
     return False, "AsExpected", ""

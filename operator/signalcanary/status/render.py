@@ -12,6 +12,7 @@ from signalcanary import calls
 from signalcanary.api import SignalCanarySpec, Tier
 from signalcanary.contract import format_duration
 from signalcanary.evaluate import Bound, Judgement, MetricsSeen, Verdict, measure, worst
+from signalcanary.look import Look
 from signalcanary.moves import stage_index
 from signalcanary.rollout import (
     JUDGED,
@@ -22,7 +23,6 @@ from signalcanary.rollout import (
     Observations,
     Phase,
     RolloutState,
-    judged_spec,
 )
 from signalcanary.status import words
 from signalcanary.status.coming import describe_next
@@ -64,31 +64,31 @@ def render(
 ) -> dict[str, Any]:
     """The whole status after a look. `previous` is the status before, for the times at which
     conditions last changed."""
-    state, judgements = decision.state, decision.judgements
-    judged = judged_spec(spec, state)
+    state, look = decision.state, Look(spec, seen, now, decision.judgements)
+    judged = look.by(state)
     memory = remember(state)
     status = memory | {
         "phaseSince": format_instant(state.phase_since or now),
-        "message": words.describe(spec, state, judgements, seen, now),
-        "next": describe_next(spec, state, judgements, seen, now),
-        "stage": memory["stage"] and memory["stage"] | _progress(spec, state, now),
+        "message": words.describe(look, state),
+        "next": describe_next(look, state),
+        "stage": memory["stage"] and memory["stage"] | _progress(look, state),
         "candidate": ref.version if (ref := state.canary or state.rejected) else None,
         "subject": calls.subject_of(state),
-        "warmup": _warmup(judged, state, seen.metrics),
-        "health": _health(spec, state, judgements, now),
-        "summary": words.summarise(judgements, state, now) or _last_summary(state, previous),
-        "symbols": _symbols(judged, state, judgements, seen.metrics, now),
+        "warmup": _warmup(judged, state),
+        "health": _health(look, state),
+        "summary": words.summarise(look, state) or _last_summary(state, previous),
+        "symbols": _symbols(judged, state),
         "decision": render_decision(decision, seen.metrics, now) or previous.get("decision"),
         "workloads": [_workload(w) for w in workloads],
-        "conditions": render_conditions(spec, state, judgements, seen, previous, now),
+        "conditions": render_conditions(look, state, previous),
         "lastEvaluationTime": format_instant(now),
     }
     return {key: value for key, value in status.items() if value not in (None, [], {})}
 
 
-def _progress(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> dict[str, Any]:
+def _progress(look: Look, state: RolloutState) -> dict[str, Any]:
     """How far the stage is, or the soak."""
-    clock = state.stage_clock
+    spec, now, clock = look.spec, look.now, state.stage_clock
     if clock is None:
         return {}
     if state.phase is Phase.SOAKING:
@@ -110,48 +110,40 @@ def _last_summary(state: RolloutState, previous: Mapping[str, Any]) -> list[str]
     return list(previous.get("summary", ())) if taken_back else []
 
 
-def _warmup(spec: SignalCanarySpec, state: RolloutState, seen: MetricsSeen) -> str | None:
+def _warmup(look: Look, state: RolloutState) -> str | None:
+    seen = look.seen.metrics
     if state.phase not in JUDGED or seen.failure is not None:
         return None
-    active = [symbol for symbol in spec.symbols.canary if symbol not in state.held]
+    active = [symbol for symbol in look.spec.symbols.canary if symbol not in state.held]
     slowest = min((seen.warmup_ratio.get(symbol, 0.0) for symbol in active), default=0.0)
     return f"{int(slowest * 100)}%"
 
 
-def _health(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    now: datetime,
-) -> str | None:
+def _health(look: Look, state: RolloutState) -> str | None:
     """The worst verdict; of a canary that nothing can be known of yet, that it is young."""
+    judgements = look.judgements
     verdict = worst([j.verdict for j in judgements])
     tier = max((j.tier for j in judgements), key=lambda t: t.level, default=Tier.NORMAL)
     if verdict in (Verdict.OK, Verdict.UNPROVEN) and tier is not Tier.NORMAL:
         return tier.value
     is_unknown = verdict in (Verdict.NO_DATA, Verdict.INCONCLUSIVE)
-    if is_unknown and state.phase is Phase.WARMING and not _is_silent(spec, state, now):
+    if is_unknown and state.phase is Phase.WARMING and not _is_silent(look, state):
         return Phase.WARMING.value
     return verdict.value if verdict else None
 
 
-def _is_silent(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> bool:
+def _is_silent(look: Look, state: RolloutState) -> bool:
     """Whether a symbol has been silent for longer than a value is good for."""
     return any(
-        key == SILENCE and timer.elapsed(now) > spec.evaluation.stale_after
+        key == SILENCE and timer.elapsed(look.now) > look.spec.evaluation.stale_after
         for (key, _), timer in state.timers.items()
     )
 
 
-def _symbols(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    seen: MetricsSeen,
-    now: datetime,
-) -> list[dict[str, Any]]:
+def _symbols(look: Look, state: RolloutState) -> list[dict[str, Any]]:
+    seen = look.seen.metrics
     by_symbol: dict[str, list[Judgement]] = {}
-    for judgement in judgements:
+    for judgement in look.judgements:
         by_symbol.setdefault(judgement.symbol, []).append(judgement)
     order = list(Verdict)
     worst_first = sorted(
@@ -159,7 +151,7 @@ def _symbols(
     )
     shown = set(worst_first[:MAX_SYMBOLS_SHOWN])
     out = []
-    for symbol in spec.symbols.canary:
+    for symbol in look.spec.symbols.canary:
         if symbol not in shown:
             continue  # or held back
         of_symbol = by_symbol[symbol]
@@ -172,7 +164,7 @@ def _symbols(
                 verdict=verdict.value if verdict else None,
                 warmup=f"{int(warmup * 100)}%" if warmup is not None else None,
                 lastData=format_instant(beat) if beat else None,
-                conditions=[_judgement(j, state.timers, seen, now) for j in of_symbol],
+                conditions=[_judgement(j, state.timers, seen, look.now) for j in of_symbol],
             )
         )
     return out

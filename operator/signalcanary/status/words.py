@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from signalcanary import calls, explain
-from signalcanary.api import SignalCanarySpec
 from signalcanary.contract import Track, format_duration
 from signalcanary.evaluate import Judgement, Silence, Verdict, shown_end, silence_of
 from signalcanary.lifecycle import awaits_approval, find_wait
+from signalcanary.look import Look
 from signalcanary.moves import stage_index
 from signalcanary.rollout import (
     ARMED,
     STARTING,
-    Observations,
     Phase,
     RolloutState,
     newest,
@@ -48,15 +47,10 @@ def why(state: RolloutState) -> str:
     return f"{decided}; {state.message}"
 
 
-def describe(
-    spec: SignalCanarySpec,
-    state: RolloutState,
-    judgements: tuple[Judgement, ...],
-    seen: Observations,
-    now: datetime,
-) -> str:
+def describe(look: Look, state: RolloutState) -> str:
     """Why the rollout is where it is; what holds it up comes first."""
-    wait = find_wait(spec, state, seen, judgements, now)
+    spec, seen, judgements = look.spec, look.seen, look.judgements
+    wait = find_wait(look, state)
     if state.phase is Phase.WAITING and wait is not None:
         return f"{version_of(state)} waits to start: {wait.message}"
     if state.phase not in ARMED:
@@ -86,7 +80,7 @@ def describe(
         symbol
         for symbol in spec.symbols.canary
         if symbol not in state.held
-        and silence_of(symbol, spec, seen.metrics, now) is Silence.MARKET
+        and silence_of(symbol, spec, seen.metrics, look.now) is Silence.MARKET
     ]
     if silent:
         return (
@@ -99,37 +93,38 @@ def describe(
     critical = [j for j in judgements if j.is_critical]
     if critical and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         return f"holding: {critical[0].message}: no stage is passed and nothing promoted"
-    if awaits_approval(spec, state, seen, judgements, now):
+    if awaits_approval(look, state):
         return calls.approval_needed(state)
     if wait is not None:
         return f"holding: {wait.message}: no stage begins and nothing is promoted"
     unproven = [j for j in judgements if j.verdict is Verdict.UNPROVEN]
-    if unproven and _is_due(spec, state, now):
+    if unproven and _is_due(look, state):
         return f"waiting for evidence before the promotion: {unproven[0].message}"
     return state.message
 
 
-def _is_due(spec: SignalCanarySpec, state: RolloutState, now: datetime) -> bool:
+def _is_due(look: Look, state: RolloutState) -> bool:
     """Whether the last stage has been observed for long enough."""
-    index = stage_index(spec, state)
-    is_last = index is not None and index + 1 == len(spec.stages)
-    clock = state.stage_clock
-    return is_last and clock is not None and clock.elapsed(now) >= spec.stages[-1].duration
+    stages, clock = look.spec.stages, state.stage_clock
+    index = stage_index(look.spec, state)
+    is_last = index is not None and index + 1 == len(stages)
+    return is_last and clock is not None and clock.elapsed(look.now) >= stages[-1].duration
 
 
 # --------------------------------------------------------------------------- a line a judgement
 
 
-def summarise(judgements: tuple[Judgement, ...], state: RolloutState, now: datetime) -> list[str]:
+def summarise(look: Look, state: RolloutState) -> list[str]:
     """Each rollback condition on each canary symbol in a line, what is held back first."""
     held = [
         f"{symbol}: held back since {clock_time(one.since)}: {one.message}"
         for symbol, one in sorted(state.held.items())[:MAX_SUMMARY]
     ]
-    return held + _judged(judgements, state, now)
+    return held + _judged(look, state)
 
 
-def _judged(judgements: tuple[Judgement, ...], state: RolloutState, now: datetime) -> list[str]:
+def _judged(look: Look, state: RolloutState) -> list[str]:
+    judgements, now = look.judgements, look.now
     if len(judgements) <= MAX_SUMMARY:
         return [_line(j, state, now) for j in judgements]
     by_urgency = sorted(judgements, key=lambda j: j.verdict is Verdict.OK)
