@@ -21,6 +21,8 @@ from console_kit import STABLE, START, rolled_back
 
 from signalcanary.api import SignalCanarySpec
 from signalcanary.cli import main
+from signalcanary.console import report_command
+from signalcanary.console.access import AccessError
 from signalcanary.contract import EVIDENCE_BOUND, SignalConfig, Track
 from signalcanary.metrics_source import Series, SourceUnreachable, build_target
 from signalcanary.prometheus import Prometheus
@@ -81,6 +83,21 @@ def say(api: ApiServer, namespace: str, capsys: pytest.CaptureFixture[str]) -> S
         return code, told.out, told.err
 
     return run
+
+
+def test_a_source_that_has_nothing_of_that_time_is_told_with_the_time(prometheus: str) -> None:
+    item = rolled_back().item()
+    report = build_report(item)
+    later = {name: getattr(report, name) + timedelta(days=1) for name in ("started", "ended")}
+    with pytest.raises(AccessError) as refusal:
+        report_command.draw_history(
+            report.model_copy(update=later), item, SourceConfig(url=prometheus), None
+        )
+    told = str(refusal.value)
+    assert (
+        "has no series of trading/demo between 2026-05-02 12:01:00 UTC and 2026-05-02 12:" in told
+    )
+    assert "--data FILE" in told
 
 
 def test_the_curves_are_those_of_the_decision_in_each_form(
