@@ -257,8 +257,9 @@ def check_hand(before: RolloutState, look: Input, seen: Observations, decision: 
         assert not FORWARD & reasons
     if after.phase not in WITH_CANARY:
         assert after.hand.without_canary() == after.hand
-    is_new = {STARTED, WAITING} & reasons and before.phase is not Phase.WAITING
-    if look.ask is Verb.ABORT and before.phase in WITH_CANARY and not is_new:
+    # An edit at the same look makes another attempt, and what was asked names the one before.
+    is_another = after.canary is not None and after.canary != before.canary
+    if look.ask is Verb.ABORT and before.phase in WITH_CANARY and not is_another:
         assert after.phase not in WITH_CANARY, "a person could not take it back"
 
 
